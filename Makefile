@@ -1,0 +1,41 @@
+# Two commands matter: `make sweep` (the main job) and `make test`. Both set up what they need first.
+.PHONY: help setup sweep test check lint lock clean
+
+PYTHON ?= python3
+SCENARIO ?= scenarios/quickstart.yaml
+ARGS ?=
+
+help:
+	@echo 'make sweep   set up everything and sweep the bandwidth of $(SCENARIO)'
+	@echo 'make test    set up everything and run all tests'
+	@echo 'make check   what this machine can and cannot do'
+	@echo 'make lint    ruff and mypy'
+	@echo 'make clean   remove what dead runs left behind (namespaces, links, cgroups)'
+
+setup:
+	@PYTHON=$(PYTHON) scripts/setup.sh
+
+sweep: setup
+	@.venv/bin/testbed sweep $(SCENARIO) --fallback $(ARGS)
+
+test: setup lint
+	@.venv/bin/python -m pytest $(ARGS)
+
+check: setup
+	@.venv/bin/testbed check
+
+lint: setup
+	@.venv/bin/ruff check --quiet . && .venv/bin/ruff format --check --quiet . && .venv/bin/mypy --no-error-summary
+
+clean: setup
+	@.venv/bin/testbed clean
+
+# PyTorch and the CUDA libraries that its CUDA build alone pulls in: see requirements-torch.txt.
+TORCH = torch torchvision triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti \
+    nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver \
+    nvidia-cusparse nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
+
+# Pins what pyproject.toml allows; run it on purpose, never as part of anything else.
+lock:
+	@uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --extra testbed --extra dev --generate-hashes --no-header \
+	    $(foreach p,$(TORCH),--no-emit-package $(p)) --output-file requirements.lock

@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# Sets up everything that `make sweep` and `make test` need: system packages (Debian or Ubuntu, as root) and a virtual
+# environment with pinned dependencies. Quick when nothing has changed; safe to kill and to run again.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf '[setup] %s\n' "$*"; }
+
+mkdir -p .venv
+exec 9>.venv/.setup-lock
+flock 9  # two `make` at once: the second waits, then finds everything done
+
+# --- system packages -------------------------------------------------------------------------------------------
+# mininet brings mnexec (its Python module comes from the lock file); bridge-utils is what Mininet's LinuxBridge calls.
+needed=(python3-venv mininet bridge-utils iproute2 iputils-ping ethtool kmod)
+# Not needed to run: the data set of the quick start, and a whole kernel as a process for the tests of netem,
+# Open vSwitch and cgroup v2 on machines whose own kernel lacks them (amd64 only).
+wanted=(dataset-fashion-mnist)
+[ "$(uname -m)" = x86_64 ] && wanted+=(user-mode-linux)
+
+installed() { dpkg-query -W -f='${Status}' "$1" 2>/dev/null | grep -q 'ok installed'; }
+
+if command -v apt-get >/dev/null; then
+    missing=()
+    for package in "${needed[@]}" "${wanted[@]}"; do installed "$package" || missing+=("$package"); done
+    if [ ${#missing[@]} -gt 0 ] && [ "$(id -u)" = 0 ]; then
+        say "system packages: ${missing[*]}"
+        export DEBIAN_FRONTEND=noninteractive
+        log=.venv/.apt-log
+        apt-get update -q >"$log" 2>&1 || say "apt-get update failed (no network?); going on with the lists at hand"
+        for package in "${missing[@]}"; do
+            if ! apt-get install -q -y --no-install-recommends "$package" >>"$log" 2>&1; then
+                say "could not install '$package' (see $log); 'testbed check' says what that costs you"
+            fi
+        done
+    elif [ ${#missing[@]} -gt 0 ]; then
+        say "not root, so these stay missing: ${missing[*]}"
+        say "    fix: sudo apt-get install --no-install-recommends ${missing[*]}"
+    fi
+else
+    say "no apt-get here: install Mininet and bridge-utils yourself, or use the modelled network"
+fi
+
+# --- virtual environment ---------------------------------------------------------------------------------------
+python=${PYTHON:-python3}
+if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+    say "Python 3.11 or newer is needed, '$python' is $("$python" -V 2>&1 || echo absent); set PYTHON=/path/to/python3.11"
+    exit 3
+fi
+want=$(cat requirements.lock requirements-torch.txt pyproject.toml scripts/setup.sh | sha256sum | cut -d' ' -f1)
+if [ "$(cat .venv/.stamp 2>/dev/null)" = "$want" ] && .venv/bin/python -c 'import testbed' 2>/dev/null; then
+    exit 0
+fi
+rm -f .venv/.stamp
+say "virtual environment in .venv ($("$python" -V)); the first time this takes a few minutes"
+[ -x .venv/bin/pip ] || "$python" -m venv .venv
+pip() { .venv/bin/python -m pip --disable-pip-version-check -q "$@"; }
+# PyTorch comes first and without hashes: its CPU and CUDA builds share one version number, and which of them is right
+# depends on the machine. To save gigabytes on a machine without a GPU, point pip at PyTorch's CPU builds (PIP_INDEX_URL).
+say "PyTorch"
+pip install -r requirements-torch.txt
+say "everything else, pinned with hashes"
+pip install --require-hashes --no-deps -r requirements.lock
+pip install --no-deps --no-build-isolation -e .
+echo "$want" >.venv/.stamp
+say "done"

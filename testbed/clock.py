@@ -1,0 +1,202 @@
+"""The clock: virtual while devices work, real while packets fly.
+
+One SimPy environment for both engines. With no flow in flight it leaps from event to event like any SimPy run. With
+flows in flight it does what the engine demands: on emulated links it follows the wall clock times the dilation, on
+modelled links it asks the model for its next completion. `docs/clock.md` states what this guarantees.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import simpy
+from simpy.events import NORMAL, Event
+
+from netem.flow import Direction, FlowRequest, FlowResult
+
+
+class EmulatedNetwork(Protocol):
+    """Real links: flows take wall time, results carry `time.monotonic()` instants."""
+
+    def start(self, request: FlowRequest) -> None: ...
+    def wait(self, timeout_s: float) -> list[FlowResult]: ...
+
+
+class ModelledNetwork(Protocol):
+    """Computed links: flows take virtual time, results carry virtual instants."""
+
+    def start(self, request: FlowRequest, at_s: float) -> None: ...
+    def next_completion_s(self) -> float: ...
+    def advance(self, to_s: float) -> list[FlowResult]: ...
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """One finished transfer as the clock saw it; times in emulated seconds.
+
+    Attributes:
+        flow: what the engine reported, in the engine's own time base.
+        started_s, finished_s: on the environment's clock; their difference is the measured duration times the
+            dilation, plus *late_s*.
+        start_lag_s: how much later than its due instant the sender really started. It shifts this flow against the
+            others (contention) and is not part of the duration.
+        late_s: how much later than its instant the completion became known after an event that should have come
+            later had been processed; 0.0 nearly always. It is part of the duration, so that time never runs back.
+    """
+
+    flow: FlowResult
+    started_s: float
+    finished_s: float
+    start_lag_s: float
+    late_s: float
+
+    @property
+    def seconds(self) -> float:
+        """Emulated duration."""
+        return self.finished_s - self.started_s
+
+    @property
+    def ok(self) -> bool:
+        """Whether every byte arrived."""
+        return self.flow.status == "ok"
+
+    @property
+    def lag_s(self) -> float:
+        """How far this transfer was from the schedule, start and end together."""
+        return self.start_lag_s + self.late_s
+
+
+class TransferEvent(Event):  # type: ignore[misc]  # simpy ships no type information
+    """Succeeds with a `Transfer` when the flow has ended, well or badly."""
+
+    def __init__(self, env: FlowEnvironment, flow_id: int) -> None:
+        super().__init__(env)
+        self.flow_id = flow_id
+        self.started_s: float = env.now
+
+
+class FlowEnvironment(simpy.Environment):  # type: ignore[misc]  # simpy ships no type information
+    """What both clocks share: SimPy's queue plus flows that end when the engine says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._flows: dict[int, TransferEvent] = {}
+        self._next_flow = 0
+
+    def transfer(self, client: str, direction: Direction, payload: bytes | int) -> TransferEvent:
+        """Start to send *payload* now; the returned event succeeds with a `Transfer`.
+
+        Args:
+            client: the client's name in the topology.
+            direction: ``"uplink"`` (client to server) or ``"downlink"``.
+            payload: the bytes that cross the link, at least one; over modelled links their number will do.
+        """
+        event = TransferEvent(self, self._next_flow)
+        self._next_flow += 1
+        self._flows[event.flow_id] = event
+        self._start(FlowRequest(event.flow_id, client, direction, payload))
+        return event
+
+    @property
+    def in_flight(self) -> int:
+        """Number of flows that have started and not ended."""
+        return len(self._flows)
+
+    def _start(self, request: FlowRequest) -> None:
+        raise NotImplementedError
+
+    def _finish(self, result: FlowResult, at_s: float, start_lag_s: float) -> None:
+        """Put the end of a flow into the queue at emulated instant *at_s*, or now where that has passed."""
+        event = self._flows.pop(result.flow_id)
+        finished_s = max(at_s, self.now)
+        event._ok = True
+        event._value = Transfer(result, event.started_s, finished_s, start_lag_s, finished_s - at_s)
+        self.schedule(event, NORMAL, finished_s - self.now)
+
+
+class ModelledEnvironment(FlowEnvironment):
+    """The clock over modelled links: purely virtual, deterministic, never sleeps."""
+
+    def __init__(self, network: ModelledNetwork) -> None:
+        super().__init__()
+        self._network = network
+
+    def _start(self, request: FlowRequest) -> None:
+        self._network.start(request, self.now)
+
+    def step(self) -> None:
+        """Process the next event; completions of the model come in their order among SimPy's events."""
+        while self._flows:
+            ends_s = self._network.next_completion_s()
+            if ends_s > self.peek() or math.isinf(ends_s):
+                break
+            for result in self._network.advance(ends_s):
+                self._finish(result, result.finished_s, 0.0)
+        super().step()
+
+
+class EmulatedEnvironment(FlowEnvironment):
+    """The clock over real links.
+
+    While a flow is in flight an event due at emulated t is processed when the wall clock has reached t / k after the
+    *anchor*, the instant at which the first of the overlapping flows started. Without a flow the clock leaps, and the
+    next flow sets a new anchor.
+
+    Args:
+        network: carries the flows.
+        dilation: k, emulated seconds per wall second; links run at k times their rate.
+        wall: the clock that the network's instants are in; replaced in tests.
+    """
+
+    def __init__(
+        self, network: EmulatedNetwork, *, dilation: float = 1.0, wall: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__()
+        if not (math.isfinite(dilation) and dilation > 0):
+            raise ValueError(f"dilation is a positive number, got {dilation}")
+        self._network = network
+        self._k = dilation
+        self._wall = wall
+        self._anchor_s = 0.0  # emulated
+        self._anchor_wall = 0.0
+        self.flows_wall_s = 0.0  # wall time spent with at least one flow in flight
+        self.worst_event_lag_s = 0.0  # emulated; the latest that any event was processed behind the wall clock
+
+    @property
+    def dilation(self) -> float:
+        """Emulated seconds per wall second."""
+        return self._k
+
+    def _start(self, request: FlowRequest) -> None:
+        if len(self._flows) == 1:
+            self._anchor_s, self._anchor_wall = self.now, self._wall()
+        self._network.start(request)
+
+    def _due_wall(self, at_s: float) -> float:
+        return self._anchor_wall + (at_s - self._anchor_s) / self._k
+
+    def _collect(self, timeout_s: float) -> None:
+        for result in self._network.wait(timeout_s):
+            event = self._flows[result.flow_id]
+            lag_s = (result.started_s - self._due_wall(event.started_s)) * self._k
+            took_s = (result.finished_s - result.started_s) * self._k
+            self._finish(result, event.started_s + took_s, max(lag_s, 0.0))
+            if not self._flows:
+                self.flows_wall_s += self._wall() - self._anchor_wall
+
+    def step(self) -> None:
+        """Process the next event, not before the wall clock has reached it while a flow is in flight."""
+        while self._flows:
+            left_s = self._due_wall(self.peek()) - self._wall()
+            if left_s <= 0:
+                self._collect(0.0)  # a flow that ended before this event was due goes first
+                if self._flows:
+                    lag_s = (self._wall() - self._due_wall(self.peek())) * self._k
+                    self.worst_event_lag_s = max(self.worst_event_lag_s, lag_s)
+                break
+            self._collect(left_s)
+        super().step()
