@@ -70,7 +70,7 @@ class Transfer:
         return self.start_lag_s + self.late_s
 
 
-class TransferEvent(Event):  # type: ignore[misc]  # simpy ships no type information
+class TransferEvent(Event):
     """Succeeds with a `Transfer` when the flow has ended, well or badly."""
 
     def __init__(self, env: FlowEnvironment, flow_id: int) -> None:
@@ -79,7 +79,7 @@ class TransferEvent(Event):  # type: ignore[misc]  # simpy ships no type informa
         self.started_s: float = env.now
 
 
-class FlowEnvironment(simpy.Environment):  # type: ignore[misc]  # simpy ships no type information
+class FlowEnvironment(simpy.Environment):
     """What both clocks share: SimPy's queue plus flows that end when the engine says so."""
 
     def __init__(self) -> None:
@@ -164,7 +164,9 @@ class EmulatedEnvironment(FlowEnvironment):
         self._anchor_s = 0.0  # emulated
         self._anchor_wall = 0.0
         self.flows_wall_s = 0.0  # wall time spent with at least one flow in flight
-        self.worst_event_lag_s = 0.0  # emulated; the latest that any event was processed behind the wall clock
+        self.worst_event_lag_s = (
+            0.0  # emulated; the latest that any event was processed behind the wall clock
+        )
 
     @property
     def dilation(self) -> float:

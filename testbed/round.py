@@ -75,12 +75,28 @@ class _Split:
         self._env, self._outcome = env, outcome
         self._part: Part | None = None
         self._since_s = 0.0
+        self._given_up = False
 
-    def enter(self, part: Part | None) -> None:
+    def enter(self, part: Part) -> None:
+        if not self._given_up:
+            self._leave()
+            self._part, self._since_s = part, self._env.now
+
+    def give_up(self, reason: str) -> None:
+        """The server waits no longer: from here on this client only waits, whatever its process still does."""
+        self.enter("wait")
+        self._given_up = True
+        self._outcome.reason = self._outcome.reason or reason
+
+    def end(self) -> None:
+        """The round is over."""
+        self._leave()
+        self._part, self._given_up = None, True
+
+    def _leave(self) -> None:
         if self._part is not None and self._env.now > self._since_s:
             self._outcome.seconds[self._part] += self._env.now - self._since_s
             self._outcome.spans.append((self._part, self._since_s, self._env.now))
-        self._part, self._since_s = part, self._env.now
 
 
 def run_round(
@@ -104,21 +120,20 @@ def run_round(
         deadline_s: the server stops waiting for arrivals at this time.
         take: the server stops waiting after this many arrivals (over-selection).
     """
-    server = _Server(env, aggregate_s, len(plans), len(plans) if take is None else take)
     outcomes = [ClientOutcome(plan.client) for plan in plans]
     splits = [_Split(env, outcome) for outcome in outcomes]
+    server = _Server(env, splits, aggregate_s, len(plans) if take is None else take)
     for plan, outcome, split in zip(plans, outcomes, splits, strict=True):
         env.process(_client(env, plan, outcome, split, server))
     if deadline_s is not None:
-        env.process(_deadline(env, deadline_s, server))
+        env.process(server.deadline(deadline_s))
     env.run(until=env.process(server.run()))
-    for split in splits:
-        split.enter(None)
     round_s = env.now
-    closed = tuple(outcomes)
+    for split in splits:
+        split.end()
     while env.in_flight:
         env.step()
-    return RoundOutcome(round_s, closed)
+    return RoundOutcome(round_s, tuple(outcomes))
 
 
 @dataclass
@@ -129,10 +144,11 @@ class _Arrival:
 
 
 class _Server:
-    def __init__(self, env: FlowEnvironment, aggregate_s: float, clients: int, take: int) -> None:
+    def __init__(self, env: FlowEnvironment, splits: Sequence[_Split], aggregate_s: float, take: int) -> None:
         self._env = env
+        self._splits = splits
         self._aggregate_s = aggregate_s
-        self._awaited, self._take = clients, take
+        self._awaited, self._take = len(splits), take
         self._inbox: simpy.Store = simpy.Store(env)
         self.closed = False
 
@@ -143,16 +159,19 @@ class _Server:
         """One client fewer to wait for."""
         self._inbox.put(None)
 
-    def close(self) -> None:
-        """Stop waiting; what has arrived by now still counts."""
-        self._inbox.put("closed")
+    def deadline(self, at_s: float) -> Process:
+        """Stop waiting at *at_s*; what has arrived by then still counts."""
+        yield self._env.timeout(at_s)
+        self._inbox.put(f"missed the deadline of {at_s:g} s")
 
     def run(self) -> Process:
         """Decompress arrivals in order, then average."""
         taken: list[_Arrival] = []
+        reason = f"came after the first {self._take}"
         while self._awaited > 0 and len(taken) < self._take:
             item = yield self._inbox.get()
-            if item == "closed":
+            if isinstance(item, str):
+                reason = item
                 break
             self._awaited -= 1
             if item is None:
@@ -163,15 +182,14 @@ class _Server:
             item.outcome.status = "ok"
             taken.append(item)
         self.closed = True
-        for item in taken:
-            item.split.enter("aggregate")
+        counted = [item.split for item in taken]
+        for split in self._splits:
+            if split in counted:
+                split.enter("aggregate")
+            else:
+                split.give_up(reason)
         if taken:
             yield self._env.timeout(self._aggregate_s)
-
-
-def _deadline(env: FlowEnvironment, deadline_s: float, server: _Server) -> Process:
-    yield env.timeout(deadline_s)
-    server.close()
 
 
 def _client(
@@ -206,5 +224,3 @@ def _fail(outcome: ClientOutcome, split: _Split, server: _Server, reason: str) -
     outcome.status, outcome.reason = "failed", reason
     split.enter("wait")
     server.lost()
-
-

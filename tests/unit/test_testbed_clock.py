@@ -82,7 +82,9 @@ def work_only(env: simpy.Environment, trace: list[tuple[float, str]]) -> None:
     env.process(client("b", [0.25, 1.25, 0.0]))
 
 
-@pytest.mark.parametrize("make", [lambda: ModelledEnvironment(ScriptedModel()), lambda: EmulatedEnvironment(ScriptedLinks())])
+@pytest.mark.parametrize(
+    "make", [lambda: ModelledEnvironment(ScriptedModel()), lambda: EmulatedEnvironment(ScriptedLinks())]
+)
 def test_without_flows_the_trace_is_that_of_plain_simpy(make: Any) -> None:
     plain: list[tuple[float, str]] = []
     ours: list[tuple[float, str]] = []
@@ -94,7 +96,9 @@ def test_without_flows_the_trace_is_that_of_plain_simpy(make: Any) -> None:
     assert ours == plain
 
 
-def send(env: FlowEnvironment, log: dict[str, tuple[float, float]], name: str, at_s: float, size: int) -> Process:
+def send(
+    env: FlowEnvironment, log: dict[str, tuple[float, float]], name: str, at_s: float, size: int
+) -> Process:
     yield env.timeout(at_s)
     transfer = yield env.transfer(name, "uplink", b"x" * size)
     log[name] = (transfer.started_s, env.now)
