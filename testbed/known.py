@@ -1,0 +1,35 @@
+"""Names that other packages know: codecs and devices, each with why it cannot be used here (empty when it can).
+
+Imported when asked: a scenario must be readable, with an error line of its own, where an optional library is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+def _codecs(kinds: tuple[str, ...]) -> Mapping[str, str]:
+    from fedsz import codecs as known
+
+    return {
+        codec_id: "" if info.available else "; ".join(part for part in (info.why, info.install) if part)
+        for codec_id, info in known().items()
+        if info.kind in kinds
+    }
+
+
+def codecs() -> Mapping[str, str]:
+    """Codecs for the lossy tensors, and ``none``. ImportError if `fedsz` cannot be imported."""
+    return _codecs(("lossy", "none"))
+
+
+def lossless_codecs() -> Mapping[str, str]:
+    """Codecs for the other tensors. ImportError if `fedsz` cannot be imported."""
+    return _codecs(("lossless",))
+
+
+def devices() -> Mapping[str, str]:
+    """Device profiles. ImportError if `devices` cannot be imported."""
+    from devices import catalogue
+
+    return dict.fromkeys(catalogue(), "")
