@@ -1,0 +1,53 @@
+"""Writing files so that a kill at any moment leaves the old file, the new file or no file; never half of one."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from testbed.errors import ResultsExistError
+
+
+def write_once(path: Path, content: str | bytes) -> None:
+    """Write a file that did not exist. ResultsExistError, and nothing changed, if it did; OSError as it comes."""
+    temporary = _write_temporary(path, content)
+    try:
+        os.link(temporary, path)  # unlike rename, refuses to replace
+    except FileExistsError as error:
+        raise ResultsExistError(str(path)) from error
+    finally:
+        temporary.unlink()
+    sync_folder(path.parent)
+
+
+def write_derived(path: Path, content: str | bytes) -> None:
+    """Write a file that can be computed again from the records; an older one is replaced in one step."""
+    temporary = _write_temporary(path, content)
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make new names in *folder* survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_temporary(path: Path, content: str | bytes) -> Path:
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fchmod(stream.fileno(), 0o644)
+            os.fsync(stream.fileno())
+    except BaseException:
+        temporary.unlink()
+        raise
+    return temporary
