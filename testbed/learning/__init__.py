@@ -1,0 +1,1 @@
+"""Federated learning that really runs: data, models, local training, aggregation."""
