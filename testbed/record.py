@@ -1,8 +1,8 @@
 """The result folder of a run: appended one line at a time, never overwritten, readable after any kill.
 
 ``run.json`` says what ran and on what (`testbed.manifest`), ``rounds.jsonl`` holds a `Row` a line, ``cells.jsonl`` a
-line for each cell that is complete. A cell whose line is missing there was cut off: its rows do not count, and resuming cuts
-them away and measures it again.
+line for each cell that is complete. A cell whose line is missing there was cut off: its rows do not count, and resuming
+cuts them away and measures it again.
 """
 
 from __future__ import annotations

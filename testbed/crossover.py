@@ -1,0 +1,259 @@
+"""At which bandwidth does compressing stop paying: measured, and by the closed form from the same rows.
+
+Both leave untrusted and unfinished rounds out and say how many. ``docs/crossover.md`` explains the method.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from netem.units import format_rate
+from testbed.errors import NewerSchemaError
+from testbed.estimate import ENOUGH_REPEATS, Array, Estimate, finite, interval, place, zero_crossing
+from testbed.files import write_derived
+from testbed.pairing import Group, Pair, Pairing, pair_up
+from testbed.row import CodecUsed, Row
+
+SCHEMA = 1
+FILE = "crossover.json"
+
+
+@dataclass(frozen=True)
+class Point:
+    """What the pairs at one rate say: median and quartiles of the seconds that the codec adds."""
+
+    rate_bps: float
+    pairs: int
+    extra_s: float
+    lower_quartile_s: float
+    upper_quartile_s: float
+
+
+@dataclass(frozen=True)
+class Crossover:
+    """The answer for one fleet and codec.
+
+    Attributes:
+        measured: from paired round times; a rate of the link.
+        closed_form: 8 (S - S') / (t_C + t_D) with S, S' the payloads without and with the codec, t_C and t_D the time
+            that it adds to compression and decompression.
+        points: one a swept rate, rates rising.
+        compression_ratio, compress_s, decompress_s: medians over the usable rows.
+        untrusted, failed: pairs left out because a side of them is untrusted, or did not end.
+    """
+
+    fleet: str
+    device: str
+    codec: CodecUsed
+    setting: dict[str, str]
+    measured: Estimate
+    closed_form: Estimate
+    points: tuple[Point, ...]
+    compression_ratio: float | None
+    compress_s: float | None
+    decompress_s: float | None
+    pairs: int
+    untrusted: int
+    failed: int
+    alone: int
+
+    @property
+    def sentence(self) -> str:
+        """The answer in words."""
+        return sentence(self.measured, [point.rate_bps for point in self.points])
+
+
+def sentence(estimate: Estimate, rates_bps: list[float]) -> str:
+    """One line for people."""
+    if estimate.where == "unknown" or not rates_bps:
+        return f"unknown: {estimate.note}"
+    if estimate.where == "above":
+        text = f"compressing pays all the way to {format_rate(max(rates_bps))}, the highest rate of the sweep"
+        return f"{text}; the crossover is not within the swept range"
+    if estimate.where == "below":
+        text = f"compressing does not pay even at {format_rate(min(rates_bps))}, the lowest rate of the sweep"
+        return f"{text}; the crossover is not within the swept range"
+    assert estimate.value_bps is not None
+    return f"compressing pays below {format_rate(estimate.value_bps, 3)}{interval_text(estimate)}"
+
+
+def interval_text(estimate: Estimate) -> str:
+    """`` [161, 190 Mbit/s]``, with words for an end outside of the swept range; empty if there is no interval."""
+    if not estimate.has_interval:
+        return ""
+    low = "below the range" if estimate.low_bps is None else format_rate(estimate.low_bps, 3)
+    high = "above the range" if estimate.high_bps is None else format_rate(estimate.high_bps, 3)
+    if low.split()[-1:] == high.split()[-1:] and None not in (estimate.low_bps, estimate.high_bps):
+        low = low.split()[0]
+    return f" [{low}, {high}]"
+
+
+def crossovers(rows: Iterable[Row]) -> list[Crossover]:
+    """One for each fleet, codec and setting that has rows, in the order of the rows."""
+    return [_crossover(pairing) for pairing in pair_up(rows)]
+
+
+def _crossover(pairing: Pairing) -> Crossover:
+    pairs = pairing.pairs
+    group: Group = pairing.group
+    return Crossover(
+        fleet=group.fleet,
+        device=group.device,
+        codec=group.codec,
+        setting=dict(group.setting),
+        measured=_measured(pairing),
+        closed_form=_closed_form(pairing),
+        points=_points(pairs),
+        compression_ratio=_median([p.coded.update_bytes / p.coded.payload_bytes for p in pairs]),
+        compress_s=_median([p.coded.compress_s for p in pairs]),
+        decompress_s=_median([p.coded.decompress_s for p in pairs]),
+        pairs=len(pairs),
+        untrusted=pairing.untrusted,
+        failed=pairing.failed,
+        alone=pairing.alone,
+    )
+
+
+def _median(values: list[float]) -> float | None:
+    return float(np.median(values)) if values else None
+
+
+def _points(pairs: tuple[Pair, ...]) -> tuple[Point, ...]:
+    points = []
+    for rate in sorted({pair.rate_bps for pair in pairs}):
+        extra = [pair.extra_s for pair in pairs if pair.rate_bps == rate]
+        low, middle, high = np.percentile(extra, [25, 50, 75])
+        points.append(Point(rate, len(extra), float(middle), float(low), float(high)))
+    return tuple(points)
+
+
+def _few(repeats: int) -> str:
+    if repeats < 2:
+        return "one repeat: no interval"
+    if repeats < ENOUGH_REPEATS:
+        return f"{repeats} repeats: the interval covers less than 95 %, which takes {ENOUGH_REPEATS}"
+    return ""
+
+
+def _why_nothing(pairing: Pairing) -> str:
+    if pairing.untrusted or pairing.failed:
+        return f"no usable pair ({pairing.untrusted} untrusted, {pairing.failed} unfinished)"
+    return "no round without compression to compare with; add the codec 'none' to the sweep"
+
+
+def _measured(pairing: Pairing) -> Estimate:
+    if not pairing.pairs:
+        return Estimate("unknown", note=_why_nothing(pairing))
+    repeats = sorted({pair.repeat for pair in pairing.pairs})
+    rates = sorted({pair.rate_bps for pair in pairing.pairs})
+    if len(rates) < 2:
+        return Estimate(
+            "unknown", repeats=len(repeats), note="one rate was run; a crossover takes at least two"
+        )
+    extra = _cube(pairing.pairs, rates, repeats)
+    rate_array: Array = np.array(rates)
+
+    def crossing(chosen: Any) -> float:
+        part = extra[:, chosen, :].reshape(len(rates), -1)
+        there = ~np.isnan(part).all(axis=1)  # a repeat may lack a rate altogether
+        return (
+            zero_crossing(rate_array[there], np.nanmedian(part[there], axis=1)) if there.any() else math.nan
+        )
+
+    value = crossing(np.arange(len(repeats)))
+    low, high = interval(len(repeats), crossing, rates[0], rates[-1])
+    where = place(value)
+    return Estimate(
+        where,
+        value if where == "within" else None,
+        low,
+        high,
+        len(repeats),
+        finite([crossing(np.array([index])) for index in range(len(repeats))]),
+        note=_few(len(repeats)),
+    )
+
+
+def _cube(pairs: tuple[Pair, ...], rates: list[float], repeats: list[int]) -> Array:
+    """Extra seconds by rate, repeat and client-round; NaN where a pair is missing."""
+    columns: dict[tuple[str, int], int] = {}
+    for pair in pairs:
+        columns.setdefault((pair.client, pair.coded.round), len(columns))
+    cube: Array = np.full((len(rates), len(repeats), len(columns)), np.nan)
+    for pair in pairs:
+        column = columns[pair.client, pair.coded.round]
+        cube[rates.index(pair.rate_bps), repeats.index(pair.repeat), column] = pair.extra_s
+    return cube
+
+
+def _closed_form(pairing: Pairing) -> Estimate:
+    if not pairing.pairs:
+        return Estimate("unknown", note=_why_nothing(pairing))
+    repeats = sorted({pair.repeat for pair in pairing.pairs})
+    saved = [np.array([_saved_bits(p) for p in pairing.pairs if p.repeat == repeat]) for repeat in repeats]
+    added = [np.array([_added_s(p) for p in pairing.pairs if p.repeat == repeat]) for repeat in repeats]
+
+    def formula(chosen: Any) -> float:
+        bits = float(np.median(np.concatenate([saved[index] for index in chosen])))
+        seconds = float(np.median(np.concatenate([added[index] for index in chosen])))
+        if bits <= 0.0:
+            return 0.0
+        return bits / seconds if seconds > 0.0 else math.inf
+
+    value = formula(np.arange(len(repeats)))
+    where = place(value)
+    note = {"below": "the payload is not smaller", "above": "coding takes no longer"}.get(where, "")
+    low, high = interval(len(repeats), formula, 1.0, 1e15)  # a formula knows no swept range
+    return Estimate(
+        where,
+        value if where == "within" else None,
+        low,
+        high,
+        len(repeats),
+        finite([formula(np.array([index])) for index in range(len(repeats))]),
+        note=note or _few(len(repeats)),
+    )
+
+
+def _saved_bits(pair: Pair) -> float:
+    return 8.0 * (pair.raw.payload_bytes - pair.coded.payload_bytes)
+
+
+def _added_s(pair: Pair) -> float:
+    coded, raw = pair.coded, pair.raw
+    return coded.compress_s - raw.compress_s + coded.decompress_s - raw.decompress_s
+
+
+def write_crossovers(folder: Path, found: list[Crossover]) -> Path:
+    """Keep them as ``crossover.json``; computed from the rows, so that an older file is replaced."""
+    path = folder / FILE
+    data = {"schema": SCHEMA, "crossovers": [asdict(item) | {"sentence": item.sentence} for item in found]}
+    write_derived(path, json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    return path
+
+
+def read_crossovers(folder: Path) -> list[Crossover]:
+    """What `write_crossovers` wrote. NewerSchemaError if a later build did."""
+    path = folder / FILE
+    data = json.loads(path.read_text(encoding="utf-8"))
+    if data["schema"] > SCHEMA:
+        raise NewerSchemaError(str(path), data["schema"], SCHEMA)
+    return [_from_dict(item) for item in data["crossovers"]]
+
+
+def _from_dict(item: dict[str, Any]) -> Crossover:
+    values = {name: value for name, value in item.items() if name != "sentence"}
+    values["codec"] = CodecUsed(**values["codec"])
+    values["points"] = tuple(Point(**point) for point in values["points"])
+    for name in ("measured", "closed_form"):
+        estimate = dict(values[name])
+        estimate["per_repeat_bps"] = tuple(estimate["per_repeat_bps"])
+        values[name] = Estimate(**estimate)
+    return Crossover(**values)
