@@ -1,0 +1,338 @@
+"""The owner's side of the transfer processes: starts them, hands flows over, puts results together."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from netem.agent import MESSAGE_BYTES
+from netem.errors import TransferError
+from netem.flow import FlowRequest, FlowResult
+from netem.netlink import QueueState
+
+PORT = 5001
+_FIRST_SOURCE_PORT, _LAST_SOURCE_PORT = 10_000, 60_000
+_ROLES = ("sender", "receiver", "digester")
+_REPLY_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One end of transfers: a namespace (by index) and the address in it."""
+
+    namespace: int
+    address: str
+
+
+@dataclass(slots=True)
+class _Flow:
+    request: FlowRequest
+    file: int
+    shared: bool
+    started_s: float
+    counter: int = 0
+    finished_s: float = 0.0
+    arrived_bytes: int = 0
+    wire_bytes: int | None = None
+
+
+class Transfers:
+    """Three processes and the flows they carry; a context manager.
+
+    Args:
+        started: called with the process number of each process as soon as it runs, for the ledger.
+        timeout_s: a flow for which no byte arrives for this long has failed.
+    """
+
+    def __init__(
+        self,
+        started: Callable[[int], None],
+        *,
+        congestion_control: str,
+        timeout_s: float,
+        keep_received: bool,
+    ) -> None:
+        self._note_start = started
+        self._congestion_control = congestion_control
+        self._timeout_s = timeout_s
+        self._keep_received = keep_received
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._channels: dict[str, socket.socket] = {}
+        self._poll = select.poll()
+        self._flows: dict[int, _Flow] = {}
+        self._done: list[FlowResult] = []
+        self._received: dict[int, tuple[int, int]] = {}
+        self._next_port = _FIRST_SOURCE_PORT
+        self._answers: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Transfers:
+        try:
+            for role in _ROLES:
+                self._start_process(role)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _start_process(self, role: str) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._channels[role] = ours
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * MESSAGE_BYTES)
+        self._poll.register(ours, select.POLLIN)
+        package_parent = str(Path(__file__).resolve().parent.parent)
+        environment = dict(os.environ)
+        environment["PYTHONPATH"] = os.pathsep.join(
+            [package_parent, *filter(None, [environment.get("PYTHONPATH")])]
+        )
+        with theirs:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "netem.agent", str(theirs.fileno()), role],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                env=environment,
+                start_new_session=True,  # Ctrl-C ends the owner, which then ends these
+            )
+        self._processes[role] = process
+        self._note_start(process.pid)
+
+    def close(self) -> None:
+        for channel in self._channels.values():
+            channel.close()
+        for process in self._processes.values():
+            try:
+                process.wait(timeout=2.0)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        for flow in self._flows.values():
+            os.close(flow.file)
+        for file, _ in self._received.values():
+            os.close(file)
+        self._channels, self._processes, self._flows, self._received = {}, {}, {}, {}
+
+    @property
+    def pids(self) -> dict[str, int]:
+        return {role: process.pid for role, process in self._processes.items()}
+
+    # --- set-up ---------------------------------------------------------------------------------------
+
+    def enter(self, holders: Mapping[int, int], listeners: Iterable[Endpoint]) -> None:
+        """Make namespaces (index -> process that holds it) known, and listen at *listeners*."""
+        items, places = list(holders.items()), [[end.namespace, end.address, PORT] for end in listeners]
+        for role in ("sender", "receiver"):
+            for batch in _batches(items):
+                self._ask(role, do="namespaces", pids={str(index): pid for index, pid in batch})
+        for places_batch in _batches(places):
+            self._ask(
+                "receiver", do="listen", places=places_batch, congestion_control=self._congestion_control
+            )
+
+    def queues(self, places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], list[QueueState]]:
+        """Queues and classes of interfaces, by ``(namespace index, interface index)``."""
+        found: dict[tuple[int, int], list[QueueState]] = {}
+        for batch in _batches(list(places)):
+            self._tell("receiver", do="queues", places=batch, tag="")
+            for _ in batch:
+                answer = self._answer("queues")
+                index, ifindex = answer["place"]
+                found[index, ifindex] = [QueueState(**row) for row in answer["rows"]]
+        return found
+
+    # --- flows ----------------------------------------------------------------------------------------
+
+    def start(self, request: FlowRequest, source: Endpoint, target: Endpoint, meter: tuple[int, int]) -> None:
+        """Start to send now. *meter* is the shaped interface of the client's link in this direction."""
+        if request.flow_id in self._flows:
+            raise TransferError(f"flow {request.flow_id} is already under way")
+        if isinstance(request.payload, int):
+            raise TransferError(
+                f"flow {request.flow_id}: an emulated transfer needs the bytes, not their number"
+            )
+        size = len(request.payload)
+        outbox = _memory_file(f"send-{request.flow_id}")
+        _write_all(outbox, request.payload)
+        inbox = _memory_file(f"receive-{request.flow_id}")
+        os.ftruncate(inbox, size)
+        shared = False
+        for other in self._flows.values():
+            if other.request.client == request.client:
+                other.shared = shared = True
+        port = self._next_port
+        self._next_port = port + 1 if port < _LAST_SOURCE_PORT else _FIRST_SOURCE_PORT
+        self._flows[request.flow_id] = _Flow(request, inbox, shared, time.monotonic())
+        self._tell(
+            "receiver",
+            [inbox],
+            do="expect",
+            flow=request.flow_id,
+            peer=[source.address, port],
+            size=size,
+            timeout_s=self._timeout_s,
+            meter=meter,
+        )
+        self._tell(
+            "sender",
+            [outbox],
+            do="send",
+            flow=request.flow_id,
+            source=[source.namespace, source.address, port],
+            target=[target.address, PORT],
+            size=size,
+            congestion_control=self._congestion_control,
+            meter=meter,
+        )
+        os.close(outbox)
+
+    def wait(self, timeout_s: float) -> list[FlowResult]:
+        """Flows that came to an end: as soon as there is one, or none after *timeout_s*."""
+        deadline_s = time.monotonic() + timeout_s
+        while not self._done:
+            remaining_s = deadline_s - time.monotonic()
+            if not self._pump(max(remaining_s, 0.0)) and remaining_s <= 0:
+                break
+        done, self._done = self._done, []
+        return done
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._flows)
+
+    def received(self, flow_id: int) -> bytes:
+        """The bytes that arrived in a finished flow; they are freed here."""
+        try:
+            file, size = self._received.pop(flow_id)
+        except KeyError:
+            raise TransferError(
+                f"nothing is kept of flow {flow_id}: it failed, was fetched before, or keep_received is off"
+            ) from None
+        try:
+            data = os.pread(file, size, 0)
+            while len(data) < size:
+                data += os.pread(file, size - len(data), len(data))
+            return data
+        finally:
+            os.close(file)
+
+    # --- messages -------------------------------------------------------------------------------------
+
+    def _tell(self, role: str, descriptors: Sequence[int] = (), **message: Any) -> None:
+        try:
+            socket.send_fds(self._channels[role], [json.dumps(message).encode()], descriptors)
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise TransferError(f"the {role} process is gone (status {self._status(role)})") from error
+
+    def _ask(self, role: str, **message: Any) -> None:
+        self._tell(role, **message)
+        self._answer("ready")
+
+    def _answer(self, event: str) -> dict[str, Any]:
+        deadline_s = time.monotonic() + _REPLY_S
+        while True:
+            for position, answer in enumerate(self._answers):
+                if answer["event"] == event:
+                    return self._answers.pop(position)
+            if time.monotonic() > deadline_s:
+                raise TransferError(f"no {event!r} from the transfer processes for {_REPLY_S:g} s")
+            self._pump(0.1)
+
+    def _status(self, role: str) -> int | None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._processes[role].wait(timeout=1.0)
+        return None
+
+    def _pump(self, timeout_s: float) -> bool:
+        """Handle the messages that are there; wait up to *timeout_s* for the first."""
+        ready = self._poll.poll(timeout_s * 1000)
+        by_descriptor = {channel.fileno(): role for role, channel in self._channels.items()}
+        for descriptor, _ in ready:
+            role = by_descriptor[descriptor]
+            try:
+                data = self._channels[role].recv(MESSAGE_BYTES)
+            except ConnectionResetError:
+                data = b""
+            if not data:
+                raise TransferError(f"the {role} process is gone (status {self._status(role)})")
+            message = json.loads(data)
+            handler = getattr(self, f"_on_{message['event']}", None)
+            if handler is None:
+                self._answers.append(message)
+            elif message["flow"] in self._flows:
+                handler(self._flows[message["flow"]], message)
+        return bool(ready)
+
+    def _on_started(self, flow: _Flow, message: dict[str, Any]) -> None:
+        flow.started_s = message["at_s"]
+        flow.counter = message["counter"]
+
+    def _on_arrived(self, flow: _Flow, message: dict[str, Any]) -> None:
+        flow.finished_s = message["at_s"]
+        flow.arrived_bytes = message["size"]
+        flow.wire_bytes = message["counter"]
+        self._tell("digester", [flow.file], do="digest", flow=flow.request.flow_id, size=flow.arrived_bytes)
+
+    def _on_digest(self, flow: _Flow, message: dict[str, Any]) -> None:
+        wire_bytes = None
+        if flow.wire_bytes is not None and not flow.shared:
+            wire_bytes = flow.wire_bytes - flow.counter
+        self._end(flow, "", message["digest"], wire_bytes)
+
+    def _on_failed(self, flow: _Flow, message: dict[str, Any]) -> None:
+        flow.finished_s = message["at_s"]
+        flow.arrived_bytes = message.get("size", 0)
+        for role in ("sender", "receiver"):
+            self._tell(role, do="abort", flow=flow.request.flow_id)
+        self._end(flow, message["error"], "", None)
+
+    def _end(self, flow: _Flow, error: str, digest: str, wire_bytes: int | None) -> None:
+        request = flow.request
+        del self._flows[request.flow_id]
+        if self._keep_received and not error:
+            self._received[request.flow_id] = (flow.file, flow.arrived_bytes)
+        else:
+            os.close(flow.file)
+        self._done.append(
+            FlowResult(
+                flow_id=request.flow_id,
+                client=request.client,
+                direction=request.direction,
+                status="failed" if error else "ok",
+                started_s=flow.started_s,
+                finished_s=flow.finished_s,
+                payload_bytes=flow.arrived_bytes,
+                wire_bytes=wire_bytes,
+                digest=digest,
+                error=error,
+            )
+        )
+
+
+def _batches(items: list[Any], size: int = 100) -> Iterable[list[Any]]:
+    """Pieces that fit into one message."""
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def _memory_file(name: str) -> int:
+    return os.memfd_create(name, os.MFD_CLOEXEC)
+
+
+def _write_all(file: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(file, view) :]
