@@ -115,6 +115,15 @@ class Trace:
         into_s = at_s - (laps * self.length_s + self.times_s[index])
         return laps * self._bits[-1] + self._bits[index] + max(self.rates_bps[index], OUTAGE_BPS) * into_s
 
+    def instant_of(self, from_s: float, bits: float) -> float:
+        """When a link with this trace that starts to send at *from_s* has carried *bits*."""
+        target = self.bits_until(from_s) + bits
+        laps = math.floor(target / self._bits[-1]) if self.end == "repeat" else 0
+        within = target - laps * self._bits[-1]
+        index = min(bisect_right(self._bits, within), len(self.times_s)) - 1
+        into_s = (within - self._bits[index]) / max(self.rates_bps[index], OUTAGE_BPS)
+        return max(laps * self.length_s + self.times_s[index] + into_s, from_s)
+
     def scaled(self, rate: float = 1.0, time: float = 1.0) -> Trace:
         """The same shape with every rate times *rate* and every instant times *time*; dilation k is (k, 1 / k)."""
         return Trace(

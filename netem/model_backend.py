@@ -1,0 +1,557 @@
+"""The modelled network: the same calls as the emulated one, answered by arithmetic in virtual time.
+
+A fluid model. Flows are rates, not packets; every link is shared max-min fairly; TCP adds headers, a handshake, slow
+start and, where packets are lost, a published throughput formula. `docs/network-model.md` states the model and how far
+measured transfers lie from it.
+
+Two regimes keep the cost of an event independent of the number of other flows. While the access links of all clients
+that are sending fit into the server's link together, no flow can hold up another: each is *folded*, its end computed
+once when it starts. When they no longer fit, folded flows unfold into *rides* on the server's `FairLink`, each at most
+once in its life.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from heapq import heappop, heappush
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from netem.errors import NetemError
+from netem.fairness import FairLink, Rider, grain
+from netem.flow import FlowRequest, FlowResult
+from netem.link import LinkSpec, Topology
+from netem.route import Route
+from netem.tcp import CONGESTION_CONTROLS, MSS, CongestionControl, data_bytes, flow_bytes
+from netem.trace import Trace
+
+# A round trip that is shorter than the last window by less than this is rounding, not a pause.
+_SAME = 1e-9
+# Fleets have few kinds of links; where every client has its own, old ones make room.
+_ROUTES_KEPT = 100_000
+
+
+class ModelError(NetemError, ValueError):
+    """A call that the modelled network cannot make sense of."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+    def __str__(self) -> str:
+        return self.what
+
+
+class _Flow:
+    """A transfer in flight."""
+
+    __slots__ = ("bits", "folded", "order", "request", "route", "side", "started_s")
+
+    def __init__(
+        self, request: FlowRequest, order: int, started_s: float, bits: float, route: Route, side: _Side
+    ) -> None:
+        self.request = request
+        self.order = order
+        self.started_s = started_s
+        self.bits = bits  # on the wire, headers counted, what was lost and sent again not
+        self.route = route
+        self.side = side
+        self.folded = True
+
+
+class _Ride(Rider):
+    """A flow that competes: on the shared link for one *stint* after the other, between them waiting for a window."""
+
+    __slots__ = ("ceiling", "fast", "flow", "leaf", "left", "limit", "over", "round_s", "stint", "window")
+
+    def __init__(self, flow: _Flow, leaf: _Leaf) -> None:
+        super().__init__(flow.order)
+        self.flow = flow
+        self.leaf = leaf
+        self.left = flow.bits  # not yet arrived, the stint under way included
+        self.fast = flow.route.fast_bits(flow.bits)  # of these, what comes before loss sets the pace
+        self.limit = math.inf  # the pace that loss sets
+        self.stint = 0.0
+        self.window = flow.route.window_bits
+        self.round_s = 0.0
+        self.ceiling = 0.0
+        self.over = False
+
+
+class _Leaf:
+    """A client's link in one direction, while rides are on it."""
+
+    __slots__ = ("active", "armed", "client", "rides", "route", "side")
+
+    def __init__(self, client: str, route: Route, side: _Side) -> None:
+        self.client = client
+        self.route = route
+        self.side = side
+        self.rides: list[_Ride] = []
+        self.active: list[_Ride] = []  # those with a stint under way
+        self.armed = False  # a timer stands for the trace's next change
+
+    def ceilings(self, now_s: float) -> list[float]:
+        """Max-min shares of this link alone, one for each active ride, in their order."""
+        left_bps = self.route.rate_at(now_s)
+        if len(self.active) == 1:
+            return [min(left_bps, self.active[0].limit)]
+        shares = [0.0] * len(self.active)
+        by_limit = sorted(range(len(self.active)), key=lambda i: self.active[i].limit)
+        for waiting, i in zip(range(len(by_limit), 0, -1), by_limit, strict=True):
+            shares[i] = min(left_bps / waiting, self.active[i].limit)
+            left_bps -= shares[i]
+        return [max(grain(share), 2.0**-10) for share in shares]
+
+
+class _Side:
+    """One direction: the server's link that all share, and the clients' links that are in use."""
+
+    __slots__ = (
+        "armed",
+        "busy",
+        "certain",
+        "fair",
+        "needed_bps",
+        "rate_bps",
+        "routes",
+        "trace",
+        "trough_bps",
+    )
+
+    def __init__(self) -> None:
+        self.fair = FairLink(math.inf)
+        self.trace: Trace | None = None
+        self.armed = False
+        self.rate_bps = math.inf  # without a trace
+        self.trough_bps = math.inf  # the least that the server's link ever carries
+        self.needed_bps = 0.0  # what the clients' links in use carry together
+        self.busy: dict[str, _Flow | _Leaf] = {}
+        self.certain: list[tuple[float, int, _Flow]] = []  # ends of folded flows
+        self.routes: dict[tuple[float, float, float, float, int], Route] = {}
+
+
+class ModelNetwork:
+    """Transfers over *topology* in virtual time; nothing sleeps, needs root or carries bytes.
+
+    The same calls give the same results, bit for bit, however often `advance` is called in between.
+
+    Args:
+        topology: links, as for the emulated network. Jitter and reordering have no effect here.
+        congestion_control: whose reaction to loss is modelled; see `netem.tcp.loss_limited_bps`.
+        mss: payload bytes of a full packet.
+        dilation: k runs the links at k times their rate and a k-th of their delay, traces k times faster, as on
+            the emulated network.
+        timeout_s: a flow that takes longer ends as failed at that time after its start.
+        trace_from_s: the instant at which traces are at their beginning.
+    """
+
+    engine: Literal["model"] = "model"
+
+    def __init__(
+        self,
+        topology: Topology,
+        *,
+        congestion_control: CongestionControl = "cubic",
+        mss: int = MSS,
+        dilation: float = 1.0,
+        timeout_s: float = math.inf,
+        trace_from_s: float = 0.0,
+    ) -> None:
+        if congestion_control not in CONGESTION_CONTROLS:
+            known = ", ".join(CONGESTION_CONTROLS)
+            raise ModelError(f"no model of congestion control {congestion_control!r}; known: {known}")
+        if mss < 1:
+            raise ModelError(f"a packet carries at least 1 byte, not {mss}")
+        if not timeout_s > 0.0:
+            raise ModelError(f"a time-out is above 0 s, not {timeout_s}")
+        self._control: CongestionControl = congestion_control
+        self._mss = mss
+        self._timeout_s = timeout_s
+        self._now_s = 0.0
+        self._order = 0  # number of flows started; orders completions at one instant
+        self._tie = 0
+        self._in_flight = 0
+        self._up, self._down = _Side(), _Side()
+        self._timers: list[tuple[float, int, Callable[[Any], None], Any]] = []
+        self._ready: list[FlowResult] = []
+        self._topology, self._dilation, self._trace_from_s = topology, dilation, trace_from_s
+        self._traces: dict[int, tuple[Trace, Trace]] = {}  # by identity: the original, and as it runs here
+        self.reshape(topology, dilation)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        return None
+
+    @property
+    def now_s(self) -> float:
+        """The latest instant that any call has named."""
+        return self._now_s
+
+    @property
+    def in_flight(self) -> int:
+        """Flows started and not yet handed out by `advance`."""
+        return self._in_flight + len(self._ready)
+
+    # -- what callers do -----------------------------------------------------------------------------------
+
+    def start(self, request: FlowRequest, at_s: float) -> None:
+        """Start a transfer at *at_s*: not before any instant named so far, unless nothing is in flight.
+
+        Raises:
+            ModelError: an unknown client, nothing to send, or an instant that has passed.
+        """
+        if at_s != self._now_s:
+            self._move_to(at_s)
+        side = self._up if request.direction == "uplink" else self._down
+        route = self._route(side, request.client)
+        payload = request.payload
+        size = payload if isinstance(payload, int) else len(payload)
+        if size < 1:
+            raise ModelError(f"flow {request.flow_id}: a transfer has at least 1 byte, not {size}")
+        bits = 8.0 * data_bytes(size, self._mss)
+        flow = _Flow(request, self._order, at_s, bits, route, side)
+        self._order += 1
+        self._in_flight += 1
+        before = side.busy.get(request.client)
+        if before is None:
+            side.needed_bps += route.rate_bps
+            if side.needed_bps <= side.trough_bps and route.folds:
+                side.busy[request.client] = flow
+                end_s = route.lone_s(at_s + route.entry_s, bits)
+                heappush(side.certain, (min(end_s, at_s + self._timeout_s), flow.order, flow))
+                return
+            if side.needed_bps > side.trough_bps:
+                self._unfold_all(side)
+            leaf = side.busy[request.client] = _Leaf(request.client, route, side)
+        else:
+            leaf = self._unfold(before) if isinstance(before, _Flow) else before
+        self._ride(flow, leaf)
+
+    def next_completion_s(self) -> float:
+        """An instant before which no flow ends if none is started; inf when none is in flight.
+
+        It *is* the next completion unless a shared link is short or a trace is at work: there it may be an earlier
+        instant at which shares change. ``advance(next_completion_s())`` then returns nothing, and the next call
+        gives a later instant: loop until there is a result.
+        """
+        if self._ready:
+            return self._ready[0].finished_s
+        if not self._in_flight:
+            return math.inf
+        return max(min(self._certain_s(), self._timer_s(), self._fair_s()), self._now_s)
+
+    def advance(self, to_s: float) -> list[FlowResult]:
+        """Move to *to_s*; every flow that ended by then and was not handed out before, in order of time."""
+        if to_s >= self._now_s:
+            self._move_to(to_s)
+        done, self._ready = self._ready, []
+        return done
+
+    def run(self) -> list[FlowResult]:
+        """Let everything that is in flight end; the results in order of time."""
+        done = self.advance(self._now_s)
+        while self._in_flight:
+            done += self.advance(self.next_completion_s())
+        return done
+
+    def reshape(
+        self, topology: Topology, dilation: float = 1.0, *, trace_from_s: float | None = None
+    ) -> None:
+        """Other links for the same clients from now on; flows in flight go on over them."""
+        if self._order and topology.clients.keys() != self._topology.clients.keys():
+            raise ModelError("a network is reshaped with the clients that it was made with")
+        self._topology, self._dilation = topology, dilation
+        if trace_from_s is not None:
+            self._trace_from_s = trace_from_s
+        self._traces = {}
+        for side, spec in ((self._up, topology.server.downlink), (self._down, topology.server.uplink)):
+            self._unfold_all(side)
+            side.routes = {}
+            side.rate_bps = side.trough_bps = grain(spec.rate_bps * dilation)
+            side.trace = self._trace(spec)
+            if side.trace is not None:
+                rates = [rate for _, rate in side.trace.changes(side.trace.length_s)]
+                side.trough_bps = grain(min(rates))
+            self._set_capacity(side)
+            side.needed_bps = 0.0
+            for leaf in side.busy.values():
+                assert isinstance(leaf, _Leaf)
+                leaf.route = self._route(side, leaf.client)
+                for ride in leaf.rides:
+                    ride.flow.route = leaf.route
+                side.needed_bps += leaf.route.rate_bps
+                self._share(leaf)
+
+    # -- time ----------------------------------------------------------------------------------------------
+
+    def _move_to(self, to_s: float) -> None:
+        if to_s < self._now_s:
+            if self.in_flight:
+                raise ModelError(f"{to_s!r} s has passed; flows are in flight at {self._now_s!r} s")
+            self._rewind(to_s)
+        elif not to_s >= self._now_s:
+            raise ModelError(f"{to_s!r} is no instant")
+        while self._in_flight:
+            certain_s, timer_s, fair_s = self._certain_s(), self._timer_s(), self._fair_s()
+            next_s = min(certain_s, timer_s, fair_s)
+            if next_s > to_s or math.isinf(next_s):
+                break
+            self._now_s = max(next_s, self._now_s)
+            if certain_s == next_s:
+                up, down = self._up.certain, self._down.certain
+                _, _, flow = heappop(up if not down or (up and up[0] < down[0]) else down)
+                self._finish(flow, timed_out=self._now_s >= flow.started_s + self._timeout_s)
+            elif fair_s == next_s:
+                side = self._up if self._up.fair.next_s() == next_s else self._down
+                ride = side.fair.pop()[1]
+                assert isinstance(ride, _Ride)
+                self._stint_over(ride)
+            else:
+                _, _, handler, what = heappop(self._timers)
+                handler(what)
+        if not math.isinf(to_s):
+            self._now_s = max(to_s, self._now_s)
+
+    def _rewind(self, to_s: float) -> None:
+        """With nothing in flight there is no time to keep."""
+        self._now_s = to_s
+        self._timers.clear()
+        for side in (self._up, self._down):
+            side.fair, side.armed = FairLink(math.inf), False
+            self._set_capacity(side)
+
+    def _certain_s(self) -> float:
+        first_s = math.inf
+        for heap in (self._up.certain, self._down.certain):
+            while heap and not heap[0][2].folded:
+                heappop(heap)
+            if heap and heap[0][0] < first_s:
+                first_s = heap[0][0]
+        return first_s
+
+    def _timer_s(self) -> float:
+        return self._timers[0][0] if self._timers else math.inf
+
+    def _fair_s(self) -> float:
+        up, down = self._up.fair, self._down.fair
+        up_s = math.inf if up.idle else up.next_s()
+        return up_s if down.idle else min(up_s, down.next_s())
+
+    def _at(self, at_s: float, handler: Callable[[Any], None], what: object) -> None:
+        self._tie += 1
+        heappush(self._timers, (at_s, self._tie, handler, what))
+
+    # -- links ---------------------------------------------------------------------------------------------
+
+    def _route(self, side: _Side, client: str) -> Route:
+        """The route of *client*; one object for all clients whose links are alike."""
+        access = self._topology.clients.get(client)
+        if access is None:
+            raise ModelError(f"no client {client!r} in this network")
+        server = self._topology.server
+        if side is self._up:
+            near, shared = access.uplink, server.downlink
+            back_s = server.uplink.delay_s + access.downlink.delay_s
+        else:
+            near, shared = access.downlink, server.uplink
+            back_s = access.uplink.delay_s + server.downlink.delay_s
+        key = (near.rate_bps, near.delay_s, near.loss, back_s, id(near.trace))
+        route = side.routes.get(key)
+        if route is None:
+            if len(side.routes) > _ROUTES_KEPT:
+                side.routes.clear()
+            k = self._dilation
+            route = side.routes[key] = Route(
+                near if k == 1.0 else near.dilated(k),
+                shared if k == 1.0 else shared.dilated(k),
+                back_s / k,
+                control=self._control,
+                mss=self._mss,
+                trace=self._trace(near),
+                trace_from_s=self._trace_from_s,
+            )
+        return route
+
+    def _trace(self, spec: LinkSpec) -> Trace | None:
+        """The link's trace at the network's dilation, made once for all links that share it."""
+        trace = spec.trace
+        if trace is None or self._dilation == 1.0:
+            return trace
+        if id(trace) not in self._traces:
+            self._traces[id(trace)] = (trace, trace.scaled(self._dilation, 1.0 / self._dilation))
+        return self._traces[id(trace)][1]
+
+    def _set_capacity(self, side: _Side) -> None:
+        """What the server's link carries now, and a timer for the next change while it has a trace."""
+        trace, now_s = side.trace, self._now_s
+        if trace is None:
+            side.fair.resize(side.rate_bps, now_s)
+            return
+        at_s = max(now_s - self._trace_from_s, 0.0)
+        side.fair.resize(grain(trace.rate_at(at_s)), now_s)
+        if not side.armed:
+            side.armed = True
+            change_s = trace.next_change(at_s) + self._trace_from_s
+            self._at(max(change_s, math.nextafter(now_s, math.inf)), self._server_change, side)
+
+    def _server_change(self, side: _Side) -> None:
+        side.armed = False
+        if not side.fair.idle:
+            self._set_capacity(side)
+
+    # -- rides ---------------------------------------------------------------------------------------------
+
+    def _unfold_all(self, side: _Side) -> None:
+        flows = [flow for _, _, flow in side.certain if flow.folded]
+        side.certain.clear()
+        for flow in flows:
+            self._unfold(flow)
+
+    def _unfold(self, flow: _Flow) -> _Leaf:
+        flow.folded = False
+        side = flow.side
+        leaf = side.busy[flow.request.client] = _Leaf(flow.request.client, flow.route, side)
+        self._ride(flow, leaf)
+        return leaf
+
+    def _ride(self, flow: _Flow, leaf: _Leaf) -> None:
+        """From now on *flow* competes, from wherever it is."""
+        flow.folded = False
+        ride = _Ride(flow, leaf)
+        leaf.rides.append(ride)
+        if not math.isinf(self._timeout_s):
+            self._at(flow.started_s + self._timeout_s, self._time_out, ride)
+        entered_s = flow.started_s + flow.route.entry_s
+        ride.round_s = entered_s
+        if self._now_s < entered_s:
+            self._at(entered_s, self._window, ride)
+            return
+        here = flow.route.position(entered_s, flow.bits, self._now_s)
+        ride.left = flow.bits - here.sent_bits
+        ride.fast -= here.sent_bits
+        ride.window, ride.round_s = here.window_bits, here.round_s
+        if ride.fast <= 0.0:
+            ride.limit = flow.route.steady_bps
+        if self._now_s < here.round_s:
+            self._at(here.round_s, self._window, ride)
+        else:
+            self._work(ride, here.window_left_bits)
+
+    def _window(self, ride: _Ride) -> None:
+        """The first bit of the next window arrives."""
+        if not ride.over:
+            ride.round_s = self._now_s
+            self._work(ride, ride.window)
+
+    def _work(self, ride: _Ride, window_left: float) -> None:
+        """Begin a stint: to the end of the window, of the fast phase or of the flow, whichever comes first."""
+        ride.stint = min(window_left, ride.left)
+        if ride.limit == math.inf:
+            ride.stint = min(ride.stint, ride.fast)
+        ride.ceiling = 0.0
+        ride.leaf.active.append(ride)
+        self._share(ride.leaf)
+
+    def _share(self, leaf: _Leaf) -> None:
+        """Give the active rides of *leaf* their ceilings and keep watch over the traces that matter to them."""
+        if not leaf.active:
+            return
+        side, now_s = leaf.side, self._now_s
+        if side.trace is not None and not side.armed:
+            self._set_capacity(side)
+        for ride, ceiling in zip(leaf.active, leaf.ceilings(now_s), strict=True):
+            if ride.group is None:
+                side.fair.add(ride, ceiling, ride.stint, now_s)
+            elif ride.ceiling != ceiling:
+                left = side.fair.remove(ride, now_s)
+                side.fair.add(ride, ceiling, left, now_s)
+            ride.ceiling = ceiling
+        if leaf.route.trace is not None and not leaf.armed:
+            leaf.armed = True
+            self._at(leaf.route.next_change(now_s), self._leaf_change, leaf)
+
+    def _leaf_change(self, leaf: _Leaf) -> None:
+        leaf.armed = False
+        self._share(leaf)
+
+    def _stint_over(self, ride: _Ride) -> None:
+        leaf = ride.leaf
+        leaf.active.remove(ride)
+        ride.left -= ride.stint
+        ride.fast -= ride.stint
+        now_s, rtt_s = self._now_s, leaf.route.rtt_s
+        if ride.left <= 0.0:
+            self._finish(ride.flow)
+        elif ride.limit == math.inf and ride.fast <= 0.0:
+            ride.limit, ride.window = leaf.route.steady_bps, math.inf
+            self._work(ride, math.inf)
+        elif now_s - ride.round_s < rtt_s * (1.0 - _SAME):
+            ride.window *= 2.0
+            self._at(ride.round_s + rtt_s, self._window, ride)
+            self._share(leaf)
+        else:
+            ride.window = math.inf
+            self._work(ride, math.inf)
+
+    def _time_out(self, ride: _Ride) -> None:
+        if ride.over:
+            return
+        if ride.group is not None:
+            ride.leaf.side.fair.remove(ride, self._now_s)
+            ride.leaf.active.remove(ride)
+        self._finish(ride.flow, timed_out=True)
+
+    def _finish(self, flow: _Flow, *, timed_out: bool = False) -> None:
+        request, side = flow.request, flow.side
+        leaf = side.busy[request.client]
+        if isinstance(leaf, _Leaf):
+            for ride in leaf.rides:
+                if ride.flow is flow:
+                    ride.over = True
+            leaf.rides = [ride for ride in leaf.rides if not ride.over]
+            self._share(leaf)
+        if not isinstance(leaf, _Leaf) or not leaf.rides:
+            del side.busy[request.client]
+            side.needed_bps -= flow.route.rate_bps
+        self._in_flight -= 1
+        self._ready.append(self._result(flow, timed_out))
+
+    def _result(self, flow: _Flow, timed_out: bool) -> FlowResult:
+        request = flow.request
+        payload = request.payload
+        wire = flow_bytes(request.payload_bytes, self._mss, flow.route.loss)
+        if timed_out:
+            return FlowResult(
+                request.flow_id,
+                request.client,
+                request.direction,
+                "failed",
+                flow.started_s,
+                self._now_s,
+                0,
+                None,
+                "",
+                f"not done within {self._timeout_s:g} s",
+            )
+        if isinstance(payload, int):
+            size, digest = payload, ""
+        else:
+            size, digest = len(payload), hashlib.sha256(payload).hexdigest()
+        return FlowResult(
+            request.flow_id,
+            request.client,
+            request.direction,
+            "ok",
+            flow.started_s,
+            self._now_s,
+            size,
+            wire,
+            digest,
+        )

@@ -1,0 +1,178 @@
+"""The way one flow takes, seen from the receiver: when its bytes can arrive if nobody else is on the shared link."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from dataclasses import dataclass
+
+from netem.fairness import grain
+from netem.link import LinkSpec
+from netem.tcp import (
+    HEADER_BYTES,
+    INITIAL_WINDOW,
+    CongestionControl,
+    before_first_loss,
+    loss_limited_bps,
+)
+from netem.trace import Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a lone flow is at some instant of its start.
+
+    Attributes:
+        sent_bits: had arrived.
+        window_bits: of the window that is arriving or due next; inf once the pipe is full.
+        window_left_bits: not yet arrived of that window.
+        round_s: when that window's first bit arrived, or will.
+    """
+
+    sent_bits: float
+    window_bits: float
+    window_left_bits: float
+    round_s: float
+
+
+class Route:
+    """One direction between one client and the server, without the server's shared link.
+
+    Args:
+        near: the client's link in this direction.
+        shared: the server's link in this direction: its delay and loss count, its rate does not.
+        back_s: one-way delay of the way back.
+        trace: the client's rate over time, its instants counted from *trace_from_s*.
+
+    Attributes:
+        rate_bps: what one flow alone gets; the peak with a trace.
+        entry_s: from the sender's request to the arrival of the first bit: one round trip for the handshake, one way.
+        steady_bps: what random loss leaves one flow in the long run; inf without.
+    """
+
+    __slots__ = (
+        "_ramp_bits",
+        "_ramp_stall_s",
+        "_segment_bits",
+        "entry_s",
+        "loss",
+        "rate_bps",
+        "rtt_s",
+        "steady_bps",
+        "trace",
+        "trace_from_s",
+        "window_bits",
+    )
+
+    def __init__(
+        self,
+        near: LinkSpec,
+        shared: LinkSpec,
+        back_s: float,
+        *,
+        control: CongestionControl,
+        mss: int,
+        trace: Trace | None = None,
+        trace_from_s: float = 0.0,
+    ) -> None:
+        forth_s = near.delay_s + shared.delay_s
+        self.rtt_s = forth_s + back_s
+        self.entry_s = self.rtt_s + forth_s
+        self.trace, self.trace_from_s = trace, trace_from_s
+        self.rate_bps = grain(near.rate_bps if trace is None else trace.peak_bps)
+        self.loss = 1.0 - (1.0 - near.loss) * (1.0 - shared.loss)
+        self._segment_bits = 8.0 * (mss + HEADER_BYTES)
+        self.window_bits = INITIAL_WINDOW * self._segment_bits
+        # A packet's own time on the link is the least round trip there is.
+        least_rtt_s = self.rtt_s + self._segment_bits / self.rate_bps
+        self.steady_bps = loss_limited_bps(control, least_rtt_s, self.loss, mss)
+        self.steady_bps = math.inf if math.isinf(self.steady_bps) else grain(self.steady_bps)
+        self._ramp_bits, self._ramp_stall_s = self._ramp()
+
+    def _ramp(self) -> tuple[list[float], list[float]]:
+        """(bits, stalls): a flow that has more than ``bits[k]`` to send waits ``stalls[k + 1]`` in all for windows."""
+        bits, stalls = [], [0.0]
+        window, sent, waited_s = self.window_bits, 0.0, 0.0
+        while self.rtt_s > window / self.rate_bps:
+            sent += window
+            waited_s += self.rtt_s - window / self.rate_bps
+            bits.append(sent)
+            stalls.append(waited_s)
+            window *= 2.0
+        return bits, stalls
+
+    def fast_bits(self, bits: float) -> float:
+        """How much of *bits* is sent in slow start before loss sets the pace; inf where loss does not."""
+        if self.steady_bps >= self.rate_bps:
+            return math.inf
+        segments = before_first_loss(bits / self._segment_bits, self.loss)
+        return segments * self._segment_bits
+
+    @property
+    def folds(self) -> bool:
+        """Whether `lone_s` knows this route: any but a rate over time that loss holds down at times."""
+        return self.trace is None or self.loss == 0.0 or math.isinf(self.steady_bps)
+
+    def lone_s(self, entered_s: float, bits: float) -> float:
+        """Instant at which the last of *bits* arrives when the first could at *entered_s* and no one else is there."""
+        if self.trace is not None:
+            return self._walk(entered_s, bits, math.inf)[1]
+        fast = min(bits, self.fast_bits(bits))
+        if self.rtt_s:
+            entered_s += self._ramp_stall_s[bisect_left(self._ramp_bits, fast)]
+        slow = bits - fast
+        return entered_s + fast / self.rate_bps + (slow / self.steady_bps if slow else 0.0)
+
+    def position(self, entered_s: float, bits: float, now_s: float) -> Position:
+        """Where a flow of *bits* that is alone is at *now_s*, not before *entered_s* and before its end."""
+        return self._walk(entered_s, bits, now_s)[0]
+
+    def _walk(self, entered_s: float, bits: float, stop_s: float) -> tuple[Position, float]:
+        """Window after window; the position at *stop_s* and the instant of the end."""
+        fast = min(bits, self.fast_bits(bits))
+        sent, window, round_s = 0.0, self.window_bits, entered_s
+        while sent < fast:
+            share = min(window, fast - sent)
+            end_s = self._carry(round_s, share)
+            stalls = sent + share < fast and end_s - round_s < self.rtt_s
+            if not stalls and sent + share < fast:
+                window, share = math.inf, fast - sent
+                end_s = self._carry(round_s, share)
+            if stop_s < end_s:
+                had = self._carried(round_s, stop_s)
+                return Position(sent + had, window, max(share - had, 0.0), round_s), end_s
+            sent += share
+            if not stalls:
+                round_s = end_s
+                break
+            round_s += self.rtt_s
+            window *= 2.0
+            if stop_s < round_s:
+                return Position(sent, window, window, round_s), round_s
+        slow = bits - sent
+        end_s = round_s + (slow / self.steady_bps if slow > 0 else 0.0)
+        had = min(sent + (stop_s - round_s) * self.steady_bps, bits) if slow > 0 and stop_s < end_s else bits
+        return Position(had, math.inf, bits - had, round_s), end_s
+
+    def rate_at(self, now_s: float) -> float:
+        """The link's rate at *now_s*."""
+        return self.rate_bps if self.trace is None else grain(self.trace.rate_at(now_s - self.trace_from_s))
+
+    def next_change(self, now_s: float) -> float:
+        """When that rate next changes; inf for never."""
+        if self.trace is None:
+            return math.inf
+        # Rounding of the sum must not bring back an instant that has passed.
+        change_s = self.trace.next_change(now_s - self.trace_from_s) + self.trace_from_s
+        return change_s if change_s > now_s else math.nextafter(now_s, math.inf)
+
+    def _carry(self, from_s: float, bits: float) -> float:
+        if self.trace is None:
+            return from_s + bits / self.rate_bps
+        return self.trace.instant_of(from_s - self.trace_from_s, bits) + self.trace_from_s
+
+    def _carried(self, from_s: float, to_s: float) -> float:
+        if self.trace is None:
+            return (to_s - from_s) * self.rate_bps
+        until = self.trace.bits_until
+        return until(to_s - self.trace_from_s) - until(from_s - self.trace_from_s)
