@@ -112,8 +112,8 @@ class LosslessCodec(Codec):
         """Compress *data* (1-D bytes, whole items of *itemsize* bytes, at least one)."""
 
     @abstractmethod
-    def decode(self, blob: memoryview, nbytes: int, itemsize: int) -> bytes | bytearray | memoryview:
-        """Exactly *nbytes* bytes back; PayloadError on anything else, before more than about that is allocated."""
+    def decode(self, blob: memoryview, out: memoryview, itemsize: int) -> None:
+        """Fill *out* (1-D bytes, writable) exactly; MalformedPayloadError before much more than it is allocated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,3 +190,9 @@ def codec_on_wire(wire_id: int) -> Codec | None:
     """The codec with number *wire_id*, None where no such number is known; CodecUnavailableError as above."""
     cls = _BY_WIRE_ID.get(wire_id)
     return None if cls is None else _instance(cls)
+
+
+def id_on_wire(wire_id: int) -> str | None:
+    """The codec id with number *wire_id*, None where no such number is known."""
+    cls = _BY_WIRE_ID.get(wire_id)
+    return None if cls is None else cls.codec_id

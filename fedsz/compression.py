@@ -1,0 +1,210 @@
+"""`compress`: a state in, bytes out."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from fedsz.arrays import LOSSY_DTYPES, Array, as_array, flat_native
+from fedsz.blocks import Block, Prepared, constant, encode_exact, encode_lossy, prepare
+from fedsz.bound import ErrorBound
+from fedsz.container import BlockRow, Directory, checksum, flags_for, head, storage_order, write_directory
+from fedsz.globalmodel import Reference, as_reference
+from fedsz.layout import Layout
+from fedsz.partition import Partition
+from fedsz.registry import RAW_WIRE_ID, LosslessCodec, LossyCodec, lossless_codec, lossy_codec
+from fedsz.verify import finite_range
+
+# Small exact tensors of one dtype are coded together up to this many bytes.
+_GROUP_BYTES = 1 << 20
+
+
+def compress(
+    state: Mapping[str, Any],
+    bound: ErrorBound = ErrorBound("REL", 1e-2),  # noqa: B008  (frozen)
+    *,
+    codec: str = "sz2",
+    lossless: str = "blosc-lz",
+    partition: Partition = Partition(),  # noqa: B008  (frozen)
+    reference: Mapping[str, Any] | Reference | None = None,
+    threads: int = 1,
+    verify: bool = True,
+) -> bytes:
+    """Compress an update so that no finite value of a lossy tensor moves by more than *bound*.
+
+    FedSZ (Wilkins et al., arXiv:2312.13461) with a proof of the bound, a checksum and no pickle.
+
+    Args:
+        state: names to tensors: a torch state_dict as it is, NumPy arrays, or what ``np.asarray`` takes. Any shape
+            (0-d, empty, up to 64 dimensions), byte order and stride; bool, integers, float16, bfloat16, float32,
+            float64, complex and float8. NaN and infinities come back bit for bit.
+        bound: see `ErrorBound`; 0 codes everything exactly.
+        codec: lossy codec id, or ``none``: every tensor as raw bytes, still with checksum.
+        lossless: codec id for everything that does not go lossy.
+        partition: which tensors go lossy.
+        reference: the model that the receiver also holds. Decoded values are the same with and without; only the
+            bytes shrink. Tensors are matched by name, dtype and shape. Ignored by ``none``.
+        threads: blocks coded at once, >= 1. The payload does not depend on it.
+        verify: decode every block of a codec that does not prove the bound itself, compare, and store what broke the
+            bound exactly. False trusts the codec, for timing it alone.
+
+    Raises:
+        UnknownCodecError, CodecUnavailableError: the codec.
+        UnsupportedTensorError: an entry that is no dense tensor of numbers, or a name that is no text.
+    """
+    arrays = {name: as_array(name, value) for name, value in state.items()}
+    layout = Layout.of(arrays)
+    raw = codec == "none"
+    held = None if raw else as_reference(reference)
+    lossy = None if raw else lossy_codec(codec)
+    exact = None if raw else lossless_codec(lossless)
+    routes = tuple(
+        not raw and bound.value > 0 and partition.is_lossy(name, array) for name, array in arrays.items()
+    )
+    writer = _Writer(layout, list(arrays.values()), routes, bound, lossy, exact, held, verify)
+    out = io.BytesIO()
+    flags = flags_for(layout, held)
+    out.write(head(flags))
+    rows: list[BlockRow] = []
+    for blocks in _in_order(writer, threads):
+        for block in blocks:
+            rows.append(BlockRow(block.method, block.flags, block.tensors, len(block.data)))
+            out.write(block.data)
+    directory = Directory(
+        bound,
+        lossy.wire_id if lossy else RAW_WIRE_ID,
+        exact.wire_id if exact else RAW_WIRE_ID,
+        held.digest if held else None,
+        layout,
+        routes,
+        tuple(rows),
+    )
+    out.write(write_directory(directory, flags))
+    with out.getbuffer() as view:
+        crc = checksum(view)
+    out.write(crc)
+    return out.getvalue()
+
+
+class _Writer:
+    """Cuts the state into jobs and does each: some neighbours in storage order to blocks."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        arrays: Sequence[Array],
+        routes: Sequence[bool],
+        bound: ErrorBound,
+        lossy: LossyCodec | None,
+        exact: LosslessCodec | None,
+        held: Reference | None,
+        verify: bool,
+    ) -> None:
+        self._layout, self._arrays, self._routes = layout, arrays, routes
+        self._bound, self._lossy, self._exact, self._held, self._verify = bound, lossy, exact, held, verify
+        self._state_range: float | None = None
+        if bound.mode == "REL_STATE":
+            self._state_range = _range_over(
+                array for array, route in zip(arrays, routes, strict=True) if route
+            )
+        # Where in the reference each tensor has its counterpart.
+        self._twins: list[int | None] = [None] * len(arrays)
+        if held is not None:
+            self._twins = [layout.same_tensor(at, held.layout) for at in range(len(arrays))]
+
+    def jobs(self) -> Iterator[list[int]]:
+        """Positions of tensors to be coded together: one dtype, one route, all or none with a counterpart."""
+        group: list[int] = []
+        key: tuple[object, ...] | None = None
+        room = 0
+        for at in storage_order(self._layout, self._routes):
+            lossy = self._routes[at]
+            this_key = (lossy, self._layout.native_code(at), self._twins[at] is None)
+            limit = (self._lossy.group_elements if self._lossy else 0) if lossy else _GROUP_BYTES
+            need = self._layout.counts[at] if lossy else self._layout.nbytes[at]
+            if group and (this_key != key or need > room):
+                yield group
+                group = []
+            if not group:
+                key, room = this_key, limit
+            group.append(at)
+            room -= need
+        if group:
+            yield group
+
+    def code(self, group: list[int]) -> list[Block]:
+        """The blocks of one job."""
+        if not self._routes[group[0]]:
+            return [self._encode_exact(group)]
+        blocks: list[Block] = []
+        pending: list[int] = []
+        prepared: list[Prepared] = []
+        for at in group:
+            item = self._prepare(at)
+            if item is None:
+                blocks += self._encode_lossy(pending, prepared)
+                pending, prepared = [], []
+                blocks.append(constant(self._arrays[at]) or self._encode_exact([at]))
+            else:
+                pending.append(at)
+                prepared.append(item)
+        return blocks + self._encode_lossy(pending, prepared)
+
+    def _prepare(self, at: int) -> Prepared | None:
+        floats = None
+        twin = self._twins[at]
+        if twin is not None and self._lossy is not None and self._lossy.supports_reference:
+            assert self._held is not None
+            floats = self._held.floats(twin)
+        return prepare(self._arrays[at], self._bound, self._state_range, floats)
+
+    def _encode_lossy(self, positions: list[int], prepared: list[Prepared]) -> list[Block]:
+        if not positions:
+            return []
+        assert self._lossy is not None
+        # A reference with a NaN in it is none, so that a group may be mixed after all.
+        if len({item.reference is None for item in prepared}) == 1:
+            block = encode_lossy(prepared, self._lossy, self._verify)
+            if block is not None:
+                return [block]
+        if len(positions) == 1:
+            return [self._encode_exact(positions)]
+        return [
+            block
+            for at, item in zip(positions, prepared, strict=True)
+            for block in self._encode_lossy([at], [item])
+        ]
+
+    def _encode_exact(self, group: list[int]) -> Block:
+        references = None
+        if self._held is not None and self._twins[group[0]] is not None:
+            references = [self._held.flat(twin) for at in group if (twin := self._twins[at]) is not None]
+        return encode_exact([self._arrays[at] for at in group], self._exact, references)
+
+
+def _range_over(arrays: Iterable[Array]) -> float:
+    low, high = math.inf, -math.inf
+    for array in arrays:
+        flat = flat_native(array)
+        this_low, this_high, _ = finite_range(flat.astype(LOSSY_DTYPES[flat.dtype], copy=False))
+        if not math.isnan(this_low):
+            low, high = min(low, this_low), max(high, this_high)
+    return max(high - low, 0.0)
+
+
+def _in_order(writer: _Writer, threads: int) -> Iterator[list[Block]]:
+    """Blocks of all jobs in order, with at most *threads* + 1 jobs' results held."""
+    if threads <= 1:
+        yield from map(writer.code, writer.jobs())
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: list[Future[list[Block]]] = []
+        for job in writer.jobs():
+            waiting.append(pool.submit(writer.code, job))
+            if len(waiting) > threads:
+                yield waiting.pop(0).result()
+        for future in waiting:
+            yield future.result()

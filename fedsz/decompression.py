@@ -1,0 +1,107 @@
+"""`decompress`: bytes from a stranger in, a state out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from fedsz.arrays import LOSSY_DTYPES, Array, StateArray
+from fedsz.blocks import CONDITIONAL, KNOWN_FLAGS, Block, decode_block
+from fedsz.container import Directory, check_reference, read_directory
+from fedsz.errors import MalformedPayloadError
+from fedsz.globalmodel import Reference, as_reference
+
+DEFAULT_MAX_BYTES = 1 << 32
+
+
+def decompress(
+    payload: bytes | bytearray | memoryview,
+    *,
+    reference: Mapping[str, Any] | Reference | None = None,
+    max_bytes: int = DEFAULT_MAX_BYTES,
+    threads: int = 1,
+) -> dict[str, Array]:
+    """Decode a payload of `compress`.
+
+    Args:
+        payload: may come from a stranger. The C decoders of sz2, sz3 and zfp are not written for hostile input: use
+            ``isolate=True`` where the sender is not trusted.
+        reference: the model that the sender coded against; ignored by a payload that needs none.
+        max_bytes: largest sum of decoded bytes that is accepted, checked before any tensor is allocated.
+        threads: blocks decoded at once, >= 1.
+
+    Returns:
+        Names, order, dtypes and shapes as they were. The arrays are writable, own their memory, and are accepted
+        by torch's ``load_state_dict`` (see `StateArray`); bfloat16 has the dtype of the package ml_dtypes.
+
+    Raises:
+        PayloadError: its subclasses say what is wrong with the payload.
+        ReferenceMismatchError: coded against a model other than *reference*.
+        CodecUnavailableError: the library of a codec that the payload uses is missing.
+    """
+    held = as_reference(reference)
+    directory, data = read_directory(payload, held, max_bytes)
+    jobs = list(plan(directory, data, held))
+    out: list[Array | None] = [None] * len(directory.layout.names)
+    if threads <= 1:
+        results: Iterator[list[Array]] = map(Job.decode, jobs)
+        _place(out, jobs, results, directory)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            _place(out, jobs, pool.map(Job.decode, jobs), directory)
+    return {name: array for name, array in zip(directory.layout.names, out, strict=True) if array is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One block, with all that its decoding needs."""
+
+    block: Block
+    positions: list[int]
+    directory: Directory
+    reference: Reference | None
+
+    def decode(self) -> list[Array]:
+        """The block's tensors, flat and native."""
+        layout, first = self.directory.layout, self.positions[0]
+        dtype, lossy = layout.native_dtype(first), self.directory.routes[first]
+        if self.block.flags & ~KNOWN_FLAGS:
+            raise MalformedPayloadError(f"block flags {self.block.flags:#04x} are not known")
+        twins: list[int | None] = [None] * len(self.positions)
+        if self.block.flags & CONDITIONAL and self.reference is not None:
+            twins = [layout.same_tensor(at, self.reference.layout) for at in self.positions]
+        held = self.reference
+        flats = [held.flat(twin) if held and twin is not None else None for twin in twins]
+        floats = [held.floats(twin) if held and lossy and twin is not None else None for twin in twins]
+        counts = [layout.counts[at] for at in self.positions]
+        return decode_block(self.block, counts, dtype, lossy, flats, floats)
+
+
+def plan(directory: Directory, data: memoryview, reference: Reference | None) -> Iterator[Job]:
+    """A job per block; MalformedPayloadError where a block mixes dtypes or routes."""
+    reference = None if directory.digest is None else check_reference(directory.digest, reference)
+    layout, routes = directory.layout, directory.routes
+    order = directory.storage_order()
+    for at in order:
+        if routes[at] and layout.native_dtype(at) not in LOSSY_DTYPES:
+            raise MalformedPayloadError(f"tensor of dtype {layout.dtype(at)} is marked lossy")
+    start = tensor = 0
+    for row in directory.blocks:
+        positions = order[tensor : tensor + row.tensors]
+        if len({(routes[at], layout.native_code(at)) for at in positions}) != 1:
+            raise MalformedPayloadError("a block mixes dtypes, or lossy with exact tensors")
+        block = Block(row.method, row.flags, row.tensors, data[start : start + row.length])
+        yield Job(block, positions, directory, reference)
+        start, tensor = start + row.length, tensor + row.tensors
+
+
+def _place(
+    out: list[Array | None], jobs: list[Job], results: Iterator[list[Array]], directory: Directory
+) -> None:
+    layout = directory.layout
+    for job, flats in zip(jobs, results, strict=True):
+        for at, flat in zip(job.positions, flats, strict=True):
+            array = flat.astype(layout.dtype(at), copy=False).reshape(layout.shapes[at])
+            out[at] = array.view(StateArray)

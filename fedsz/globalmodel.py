@@ -1,0 +1,63 @@
+"""The model that both sides hold: what a payload may be coded against."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from fedsz.arrays import LOSSY_DTYPES, Array, as_array, flat_native
+from fedsz.layout import Layout
+from fedsz.registry import Floats
+
+DIGEST_BYTES = 16
+
+
+class Reference:
+    """A state that sender and receiver both hold bit for bit, prepared once and used for many payloads.
+
+    `compress` and `decompress` accept the state itself as well; a server that decodes the updates of a whole round
+    saves a digest per update by making this once. The arrays are not copied: do not change them while it is in use.
+
+    Args:
+        state: as for `compress`.
+    """
+
+    def __init__(self, state: Mapping[str, Any]) -> None:
+        self.arrays: dict[str, Array] = {name: as_array(name, value) for name, value in state.items()}
+        self.layout = Layout.of(self.arrays)
+        self._floats: dict[int, Floats | None] = {}
+
+    @cached_property
+    def digest(self) -> bytes:
+        """First 16 bytes of SHA-256 over the layout, then every tensor's bytes, little-endian, in state order."""
+        sha = hashlib.sha256(self.layout.write())
+        for array in self.arrays.values():
+            flat = flat_native(array)
+            if sys.byteorder == "big":
+                flat = flat.byteswap()
+            sha.update(flat.view(np.uint8).data)
+        return sha.digest()[:DIGEST_BYTES]
+
+    def flat(self, at: int) -> Array:
+        """Tensor *at*, 1-D and native."""
+        return flat_native(self.arrays[self.layout.names[at]])
+
+    def floats(self, at: int) -> Floats | None:
+        """Tensor *at* as lossy codecs see it; None where it holds a value that is not finite."""
+        if at not in self._floats:
+            flat = self.flat(at)
+            values = flat.astype(LOSSY_DTYPES[flat.dtype], copy=False)
+            # min and max are NaN or infinite exactly where some value is.
+            usable = values.size > 0 and bool(np.isfinite(values.min()) and np.isfinite(values.max()))
+            self._floats[at] = values if usable else None
+        return self._floats[at]
+
+
+def as_reference(state: Mapping[str, Any] | Reference | None) -> Reference | None:
+    """*state* prepared as a reference."""
+    return state if state is None or isinstance(state, Reference) else Reference(state)

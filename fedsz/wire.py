@@ -1,0 +1,64 @@
+"""Reading and writing numbers: LEB128 varints and bounded reads that never run past the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fedsz.errors import MalformedPayloadError
+
+_MAX_SHIFT = 63
+
+
+def write_varints(values: Iterable[int]) -> bytes:
+    """Each value >= 0 as LEB128: seven bits a byte, least significant first, top bit set on all but the last."""
+    out = bytearray()
+    for value in values:
+        while value > 0x7F:
+            out.append(value & 0x7F | 0x80)
+            value >>= 7
+        out.append(value)
+    return bytes(out)
+
+
+class Reader:
+    """A cursor over bytes from a stranger; running out or an oversized number is MalformedPayloadError."""
+
+    def __init__(self, data: bytes | memoryview, what: str) -> None:
+        self._data, self._at, self._what = memoryview(data), 0, what
+
+    def remaining(self) -> int:
+        """Bytes not yet read."""
+        return len(self._data) - self._at
+
+    def take(self, count: int) -> memoryview:
+        """The next *count* bytes, not copied."""
+        if count > self.remaining():
+            raise MalformedPayloadError(f"{self._what} ends {count - self.remaining()} bytes early")
+        self._at += count
+        return self._data[self._at - count : self._at]
+
+    def varint(self) -> int:
+        """One LEB128 number below 2**63, in its shortest form."""
+        value = shift = 0
+        while True:
+            byte = self.take(1)[0]
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                break
+            shift += 7
+            if shift >= _MAX_SHIFT:
+                raise MalformedPayloadError(f"{self._what} holds a number of more than 63 bits")
+        if byte == 0 and shift:
+            raise MalformedPayloadError(f"{self._what} holds a number that is not in its shortest form")
+        return value
+
+    def varints(self, count: int) -> list[int]:
+        """*count* numbers; at least one byte each, so a lying count fails before memory is taken."""
+        if count > self.remaining():
+            raise MalformedPayloadError(f"{self._what} claims {count} numbers in {self.remaining()} bytes")
+        return [self.varint() for _ in range(count)]
+
+    def end(self) -> None:
+        """Everything has been read, or MalformedPayloadError."""
+        if self.remaining():
+            raise MalformedPayloadError(f"{self._what} has {self.remaining()} bytes too many")
