@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,17 @@ import numpy as np
 
 from netem.units import format_rate
 from testbed.errors import NewerSchemaError
-from testbed.estimate import ENOUGH_REPEATS, Array, Estimate, finite, interval, place, zero_crossing
+from testbed.estimate import (
+    ENOUGH_REPEATS,
+    Array,
+    Estimate,
+    Indices,
+    finite,
+    interval,
+    median,
+    place,
+    zero_crossing,
+)
 from testbed.files import write_derived
 from testbed.pairing import Group, Pair, Pairing, pair_up
 from testbed.row import CodecUsed, Row
@@ -160,25 +170,40 @@ def _measured(pairing: Pairing) -> Estimate:
     extra = _cube(pairing.pairs, rates, repeats)
     rate_array: Array = np.array(rates)
 
-    def crossing(chosen: Any) -> float:
-        part = extra[:, chosen, :].reshape(len(rates), -1)
-        there = ~np.isnan(part).all(axis=1)  # a repeat may lack a rate altogether
-        return (
-            zero_crossing(rate_array[there], np.nanmedian(part[there], axis=1)) if there.any() else math.nan
-        )
+    def crossing(chosen: Indices) -> Array:
+        # (rates, resamples, repeats, client-rounds) -> (resamples, rates)
+        part = extra[:, chosen, :].reshape(len(rates), len(chosen), -1)
+        return zero_crossing(rate_array, _filled(median(part)).T)
 
-    value = crossing(np.arange(len(repeats)))
-    low, high = interval(len(repeats), crossing, rates[0], rates[-1])
+    return _estimate(len(repeats), crossing, rates[0], rates[-1])
+
+
+def _estimate(
+    repeats: int, statistic: Callable[[Indices], Array], lowest: float, highest: float, note: str = ""
+) -> Estimate:
+    everything = np.arange(repeats)
+    value = float(statistic(everything[np.newaxis])[0])
+    low, high = interval(repeats, statistic, lowest, highest)
     where = place(value)
     return Estimate(
         where,
         value if where == "within" else None,
         low,
         high,
-        len(repeats),
-        finite([crossing(np.array([index])) for index in range(len(repeats))]),
-        note=_few(len(repeats)),
+        repeats,
+        finite(statistic(everything[:, np.newaxis])),
+        note=note or _few(repeats),
     )
+
+
+def _filled(extra_s: Array) -> Array:
+    """A resample may lack a rate altogether (all of its pairs untrusted): its lower neighbour stands in, or the next
+    higher, which leaves the crossing between the rates that are there."""
+    for row in range(1, len(extra_s)):
+        extra_s[row] = np.where(np.isnan(extra_s[row]), extra_s[row - 1], extra_s[row])
+    for row in range(len(extra_s) - 2, -1, -1):
+        extra_s[row] = np.where(np.isnan(extra_s[row]), extra_s[row + 1], extra_s[row])
+    return extra_s
 
 
 def _cube(pairs: tuple[Pair, ...], rates: list[float], repeats: list[int]) -> Array:
@@ -187,9 +212,11 @@ def _cube(pairs: tuple[Pair, ...], rates: list[float], repeats: list[int]) -> Ar
     for pair in pairs:
         columns.setdefault((pair.client, pair.coded.round), len(columns))
     cube: Array = np.full((len(rates), len(repeats), len(columns)), np.nan)
+    rate_rows = {rate: row for row, rate in enumerate(rates)}
+    repeat_rows = {repeat: row for row, repeat in enumerate(repeats)}
     for pair in pairs:
         column = columns[pair.client, pair.coded.round]
-        cube[rates.index(pair.rate_bps), repeats.index(pair.repeat), column] = pair.extra_s
+        cube[rate_rows[pair.rate_bps], repeat_rows[pair.repeat], column] = pair.extra_s
     return cube
 
 
@@ -197,29 +224,27 @@ def _closed_form(pairing: Pairing) -> Estimate:
     if not pairing.pairs:
         return Estimate("unknown", note=_why_nothing(pairing))
     repeats = sorted({pair.repeat for pair in pairing.pairs})
-    saved = [np.array([_saved_bits(p) for p in pairing.pairs if p.repeat == repeat]) for repeat in repeats]
-    added = [np.array([_added_s(p) for p in pairing.pairs if p.repeat == repeat]) for repeat in repeats]
+    saved = _by_repeat(pairing.pairs, repeats, _saved_bits)
+    added = _by_repeat(pairing.pairs, repeats, _added_s)
 
-    def formula(chosen: Any) -> float:
-        bits = float(np.median(np.concatenate([saved[index] for index in chosen])))
-        seconds = float(np.median(np.concatenate([added[index] for index in chosen])))
-        if bits <= 0.0:
-            return 0.0
-        return bits / seconds if seconds > 0.0 else math.inf
+    def formula(chosen: Indices) -> Array:
+        bits = median(saved[chosen].reshape(len(chosen), -1))
+        seconds = median(added[chosen].reshape(len(chosen), -1))
+        quotient = bits / np.where(seconds > 0.0, seconds, 1.0)
+        return np.where(bits <= 0.0, 0.0, np.where(seconds > 0.0, quotient, math.inf))
 
-    value = formula(np.arange(len(repeats)))
-    where = place(value)
-    note = {"below": "the payload is not smaller", "above": "coding takes no longer"}.get(where, "")
-    low, high = interval(len(repeats), formula, 1.0, 1e15)  # a formula knows no swept range
-    return Estimate(
-        where,
-        value if where == "within" else None,
-        low,
-        high,
-        len(repeats),
-        finite([formula(np.array([index])) for index in range(len(repeats))]),
-        note=note or _few(len(repeats)),
-    )
+    value = float(formula(np.arange(len(repeats))[np.newaxis])[0])
+    note = {"below": "the payload is not smaller", "above": "coding takes no longer"}.get(place(value), "")
+    return _estimate(len(repeats), formula, 1.0, 1e15, note)  # a formula knows no swept range
+
+
+def _by_repeat(pairs: tuple[Pair, ...], repeats: list[int], value: Callable[[Pair], float]) -> Array:
+    """Shape (repeats, most pairs in one); NaN where a repeat has fewer."""
+    lists = [[value(pair) for pair in pairs if pair.repeat == repeat] for repeat in repeats]
+    table: Array = np.full((len(lists), max(len(one) for one in lists)), np.nan)
+    for row, one in enumerate(lists):
+        table[row, : len(one)] = one
+    return table
 
 
 def _saved_bits(pair: Pair) -> float:

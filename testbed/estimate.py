@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from scipy.optimize import isotonic_regression
 from scipy.stats import bootstrap
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
+Indices = np.ndarray[Any, np.dtype[np.intp]]
 Where = Literal["within", "below", "above", "unknown"]
 
 LEVEL = 0.95
@@ -50,7 +51,7 @@ class Estimate:
         return self.repeats > 1 and self.where != "unknown"
 
 
-def zero_crossing(rates_bps: Array, extra_s: Array) -> float:
+def zero_crossing(rates_bps: Array, extra_s: Array) -> Array:
     """The rate at which *extra_s*, seconds that a codec adds, turns from gain (< 0) to loss.
 
     Between two rates the difference is linear in 1/rate, because both payloads take bits / rate; so that is where we
@@ -58,40 +59,59 @@ def zero_crossing(rates_bps: Array, extra_s: Array) -> float:
     leaves at most one crossing.
 
     Args:
-        rates_bps: rising, at least one.
-        extra_s: one for each rate.
+        rates_bps: rising, shape (rates,), at least one.
+        extra_s: shape (..., rates).
 
     Returns:
-        0.0 if it is a loss already at the lowest rate, inf if it is a gain even at the highest.
+        Shape (...): 0.0 where it is a loss already at the lowest rate, inf where it is a gain even at the highest.
     """
-    level: Array = np.asarray(isotonic_regression(extra_s).x, dtype=np.float64)
-    if level[0] >= 0.0:
-        return 0.0
-    if level[-1] < 0.0:
-        return math.inf
-    after = int(np.argmax(level >= 0.0))
-    gain, loss = level[after - 1], level[after]
-    slow, fast = 1.0 / rates_bps[after - 1], 1.0 / rates_bps[after]
-    return float(1.0 / (slow + (fast - slow) * (-gain) / (loss - gain)))
+    level = np.array(extra_s, dtype=np.float64, ndmin=2)
+    flat = level.reshape(-1, len(rates_bps))
+    for row in np.flatnonzero((np.diff(flat, axis=1) < 0.0).any(axis=1)):
+        flat[row] = isotonic_regression(flat[row]).x
+    after = np.argmax(flat >= 0.0, axis=1)
+    inside = (flat[:, 0] < 0.0) & (flat[:, -1] >= 0.0)
+    rows = np.arange(len(flat))
+    before = np.maximum(after - 1, 0)
+    gain, loss = flat[rows, before], flat[rows, after]
+    slow, fast = 1.0 / rates_bps[before], 1.0 / rates_bps[after]
+    share = -gain / np.where(inside, loss - gain, 1.0)
+    crossing = np.where(
+        inside, 1.0 / (slow + (fast - slow) * share), np.where(flat[:, 0] >= 0.0, 0.0, math.inf)
+    )
+    return crossing.reshape(np.shape(extra_s)[:-1])
+
+
+def median(values: Array) -> Array:
+    """Median over the last axis that passes over NaN; NaN where there is nothing else. No warning, and one sort."""
+    ordered = np.sort(values, axis=-1)  # NaN last
+    count = np.count_nonzero(~np.isnan(values), axis=-1)[..., np.newaxis]
+    middle = np.stack([np.maximum(count - 1, 0) // 2, np.minimum(count // 2, values.shape[-1] - 1)])
+    lower, upper = (np.take_along_axis(ordered, index, axis=-1)[..., 0] for index in middle)
+    found: Array = (lower + upper) / 2.0
+    return found
 
 
 def interval(
-    repeats: int, statistic: Callable[[np.ndarray[Any, Any]], float], lowest: float, highest: float
+    repeats: int, statistic: Callable[[Indices], Array], lowest: float, highest: float
 ) -> tuple[float | None, float | None]:
-    """Percentile bootstrap over whole repeats; an end that falls outside (lowest, highest) is None.
+    """Percentile bootstrap over whole repeats; an end that falls outside of [lowest, highest] is None.
 
     Args:
         repeats: how many there are; fewer than 2 give (None, None).
-        statistic: indices of repeats (with replacement) -> bandwidth, 0.0 and inf allowed.
+        statistic: indices of repeats (with replacement), shape (resamples, repeats) -> bandwidths, 0.0 and inf
+            allowed, shape (resamples,).
     """
     if repeats < 2:
         return None, None
     # Logarithms, because bandwidths are compared by ratio, and clipped so that "outside" can be sorted with the rest.
     floor, ceiling = math.log(lowest) - 1.0, math.log(highest) + 1.0
 
-    def clipped(chosen: np.ndarray[Any, Any]) -> float:
-        value = statistic(chosen.astype(np.intp))
-        return min(max(math.log(value) if value > 0.0 else -math.inf, floor), ceiling)
+    def clipped(chosen: Array, axis: int) -> Array:
+        values = statistic(np.atleast_2d(chosen).astype(np.intp))
+        with np.errstate(divide="ignore"):
+            logarithms: Array = np.clip(np.log(values), floor, ceiling)
+        return logarithms if chosen.ndim > 1 else logarithms[0]
 
     result = bootstrap(
         (np.arange(repeats),),
@@ -99,7 +119,7 @@ def interval(
         n_resamples=RESAMPLES,
         confidence_level=LEVEL,
         method="percentile",
-        vectorized=False,
+        vectorized=True,
         rng=np.random.default_rng(0),  # the same records give the same interval
     )
     ends = [math.exp(float(end)) for end in result.confidence_interval]
@@ -114,6 +134,6 @@ def place(value: float) -> Where:
     return "below" if value == 0.0 else "above" if value == math.inf else "within"
 
 
-def finite(values: Sequence[float]) -> tuple[float | None, ...]:
+def finite(values: Iterable[float]) -> tuple[float | None, ...]:
     """None for what lies outside of the range."""
-    return tuple(value if 0.0 < value < math.inf else None for value in values)
+    return tuple(float(value) if 0.0 < value < math.inf else None for value in values)

@@ -206,7 +206,7 @@ class _BarView(_View):
     def _ready(self, state: Progress) -> TaskID:
         if self._whole is None:
             self._whole = self._bars.add_task(
-                f"{state.unit}s", total=state.total, completed=state.done, left="", label=""
+                f"{state.unit}s", total=state.total, left="", label=""
             )
         return self._whole
 
