@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from netem.units import format_rate
+from netem.units import format_rate, parse_rate
 from testbed.errors import NewerSchemaError
 from testbed.estimate import (
     ENOUGH_REPEATS,
@@ -91,18 +91,28 @@ def sentence(estimate: Estimate, rates_bps: list[float]) -> str:
         text = f"compressing does not pay even at {format_rate(min(rates_bps))}, the lowest rate of the sweep"
         return f"{text}; the crossover is not within the swept range"
     assert estimate.value_bps is not None
-    return f"compressing pays below {format_rate(estimate.value_bps, 3)}{interval_text(estimate)}"
+    return f"compressing pays below {rate_text(estimate.value_bps)}{interval_text(estimate)}"
 
 
 def interval_text(estimate: Estimate) -> str:
-    """`` [161, 190 Mbit/s]``, with words for an end outside of the swept range; empty if there is no interval."""
-    if not estimate.has_interval:
+    """`` [161, 190]`` in the value's unit, with words for an end outside of the swept range; empty if there is none."""
+    if not estimate.has_interval or estimate.value_bps is None:
         return ""
-    low = "below the range" if estimate.low_bps is None else format_rate(estimate.low_bps, 3)
-    high = "above the range" if estimate.high_bps is None else format_rate(estimate.high_bps, 3)
-    if low.split()[-1:] == high.split()[-1:] and None not in (estimate.low_bps, estimate.high_bps):
-        low = low.split()[0]
+    unit = format_rate(estimate.value_bps).split()[1]
+    scale = parse_rate(f"1 {unit}")
+    low = "below the range" if estimate.low_bps is None else f"{_three_digits(estimate.low_bps / scale)}"
+    high = "above the range" if estimate.high_bps is None else f"{_three_digits(estimate.high_bps / scale)}"
     return f" [{low}, {high}]"
+
+
+def rate_text(rate_bps: float) -> str:
+    """``182 Mbit/s``, ``1.20 Gbit/s``: always three digits, so that columns compare by eye."""
+    unit = format_rate(rate_bps).split()[1]
+    return f"{_three_digits(rate_bps / parse_rate(f'1 {unit}'))} {unit}"
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.0f}" if value >= 1000 else f"{value:#.3g}".rstrip(".")
 
 
 def crossovers(rows: Iterable[Row]) -> list[Crossover]:

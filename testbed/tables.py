@@ -1,0 +1,162 @@
+"""Tables for the terminal: the split of the round, and the crossovers."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from typing import IO
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from netem.units import format_rate
+from testbed.crossover import Crossover, interval_text, rate_text
+from testbed.estimate import Estimate
+from testbed.row import PARTS, Row
+from testbed.split import Summary, codec_name, codec_names, summarise
+
+# Rich takes 80 columns where it cannot see a terminal; in a log or a file the split needs more.
+FILE_WIDTH = 132
+
+
+def console(stream: IO[str] | None = None) -> Console:
+    """A console on *stream* (standard output unless given), wide enough for our tables where it is no terminal."""
+    stream = stream if stream is not None else sys.stdout
+    return Console(file=stream) if stream.isatty() else Console(file=stream, width=FILE_WIDTH)
+
+
+def seconds_text(seconds: float) -> str:
+    """Three significant digits or so, in seconds, without an exponent: ``183``, ``3.21``, ``0.0041``, ``0``."""
+    if math.isnan(seconds):
+        return "-"
+    if seconds == 0.0:
+        return "0"
+    if seconds >= 100:
+        return f"{seconds:.0f}"
+    if seconds >= 10:
+        return f"{seconds:.1f}"
+    if seconds >= 1:
+        return f"{seconds:.2f}"
+    return f"{seconds:.4f}"
+
+
+def split_tables(rows: Iterable[Row]) -> list[Table]:
+    """One table a fleet (and setting): where the time of a round goes, per rate and codec."""
+    summaries = summarise(rows)
+    groups = dict.fromkeys((item.fleet, item.setting) for item in summaries)
+    return [
+        _split_table([item for item in summaries if (item.fleet, item.setting) == group]) for group in groups
+    ]
+
+
+def _title(fleet: str, device: str, setting: Iterable[tuple[str, str]]) -> str:
+    rest = "".join(f", {axis} {value}" for axis, value in setting)
+    return f"{fleet} ({device}){rest}"
+
+
+def _split_table(summaries: Sequence[Summary]) -> Table:
+    first = summaries[0]
+    table = Table(
+        title=f"Where the time of a round goes: {_title(first.fleet, first.device, first.setting)}",
+        caption="seconds, means over clients, rounds and repeats; bold: least time to compress, send and decompress",
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("uplink", justify="right")
+    table.add_column("codec")
+    for part in PARTS:
+        table.add_column(part, justify="right")
+    table.add_column("round", justify="right")
+    table.add_column("ratio", justify="right")
+    table.add_column("n", justify="right")
+    names = codec_names(item.codec for item in summaries)
+    rates = list(dict.fromkeys(item.rate_bps for item in summaries))
+    for rate in rates:
+        here = [item for item in summaries if item.rate_bps == rate]
+        best = min((item.coding_s.median for item in here if item.used), default=math.nan)
+        for number, item in enumerate(here):
+            style = "bold" if item.used and item.coding_s.median == best else ""
+            ratio = "-" if item.compression_ratio is None else f"{item.compression_ratio:.2f}"
+            table.add_row(
+                format_rate(rate, 3) if number == 0 else "",
+                Text(names[item.codec], style=style),
+                *(seconds_text(item.mean_s[part]) for part in PARTS),
+                Text(seconds_text(item.round_s), style=style),
+                ratio,
+                _count(item),
+                end_section=number == len(here) - 1,
+            )
+    return table
+
+
+def _count(item: Summary) -> Text:
+    text = Text(str(item.used))
+    if item.untrusted:
+        text.append(f" (-{item.untrusted} untrusted)", style="yellow")
+    if item.failed:
+        text.append(f" (-{item.failed} not ok)", style="red")
+    return text
+
+
+def estimate_text(estimate: Estimate, rates_bps: Sequence[float]) -> str:
+    """``182 Mbit/s [170, 195 Mbit/s]``, ``above 2 Gbit/s``, ``below 10 Mbit/s`` or ``-``."""
+    if estimate.where == "within" and estimate.value_bps is not None:
+        return rate_text(estimate.value_bps) + interval_text(estimate)
+    if estimate.where == "above":
+        return f"above {format_rate(max(rates_bps), 3)}" if rates_bps else "at any rate"
+    if estimate.where == "below":
+        return f"below {format_rate(min(rates_bps), 3)}" if rates_bps else "never"
+    return "-"
+
+
+def crossover_table(found: Sequence[Crossover]) -> Table:
+    """Where compressing stops paying, measured and by the closed form."""
+    notes = list(dict.fromkeys(item.measured.note for item in found if item.measured.note))
+    table = Table(
+        title="Compressing pays below this uplink rate",
+        caption="\n".join(
+            ["[95 % interval]; closed form: 8 (S - S') / (t_C + t_D)", *notes],
+        ),
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("fleet (device)")
+    table.add_column("codec")
+    table.add_column("ratio", justify="right")
+    table.add_column("t_C (s)", justify="right")
+    table.add_column("t_D (s)", justify="right")
+    table.add_column("measured", justify="right", style="bold", no_wrap=True)
+    table.add_column("closed form", justify="right", no_wrap=True)
+    table.add_column("pairs", justify="right")
+    fleet = ""
+    fleets = list(dict.fromkeys(item.fleet for item in found))
+    for item in sorted(found, key=lambda item: fleets.index(item.fleet)):
+        title = _title(item.fleet, item.device, item.setting.items())
+        pairs = Text(str(item.pairs))
+        if item.untrusted:
+            pairs.append(f" (-{item.untrusted} untrusted)", style="yellow")
+        if item.failed:
+            pairs.append(f" (-{item.failed} not ok)", style="red")
+        table.add_row(
+            title if title != fleet else "",
+            codec_name(item.codec),
+            "-" if item.compression_ratio is None else f"{item.compression_ratio:.2f}",
+            "-" if item.compress_s is None else seconds_text(item.compress_s),
+            "-" if item.decompress_s is None else seconds_text(item.decompress_s),
+            estimate_text(item.measured, [point.rate_bps for point in item.points]),
+            estimate_text(item.closed_form, []),
+            pairs,
+        )
+        fleet = title
+    return table
+
+
+def print_results(rows: Sequence[Row], found: Sequence[Crossover], to: Console | None = None) -> None:
+    """The split, then the answer last, where the eye is when the run has ended."""
+    to = to if to is not None else console()
+    for table in split_tables(rows):
+        to.print(table)
+        to.print()
+    to.print(crossover_table(found))
