@@ -10,7 +10,16 @@ from typing import Any
 
 from devices.errors import ProfileError, UnknownDeviceError
 from devices.profile import DeviceProfile
-from devices.scores import SCORES, Conversion, Factor, Scores, compress_factor, lossless_factor, train_factor
+from devices.scores import (
+    SCORES,
+    Conversion,
+    Factor,
+    Scores,
+    compress_factor,
+    fit,
+    lossless_factor,
+    train_factor,
+)
 
 CATALOGUE = Path(__file__).with_name("catalogue.yaml")
 SCHEMA = 1
@@ -51,7 +60,8 @@ def _load(file: Path) -> tuple[Mapping[str, DeviceProfile], str]:
     if raw.get("schema") != SCHEMA:
         raise ProfileError(str(file), f"schema {raw.get('schema')!r}; this build reads {SCHEMA}")
     sources: dict[str, str] = raw["sources"]
-    conversion = Conversion(**raw["geekbench6"])
+    pairs = raw["geekbench6"]
+    conversion = Conversion(*(fit([(x, y) for x, y, _ in pairs[score]]) for score in ("sevenzip", "hpl")))
     host, _ = _scores(f"{file}: reference", raw["reference"]["scores"], sources)
     devices = {
         name: _device(f"{file}: {name}", name, entry, host, conversion, sources)
@@ -82,7 +92,8 @@ def _cite(where: str, source: str, sources: Mapping[str, str]) -> str:
     key, _, place = source.partition(" ")
     if key not in sources:
         raise ProfileError(where, f"source {key!r} is neither a URL nor one of: {', '.join(sources)}")
-    return f"{sources[key]} {place}".strip()
+    separator = "" if sources[key].endswith("/") else " "
+    return f"{sources[key]}{separator}{place}".strip()
 
 
 def _device(
@@ -106,7 +117,7 @@ def _device(
         lossless = _need(where, "lossless", lossless_factor, scores, host, conversion)
     power = raw.get("power", {})
     if power:
-        cited.append(f"power: {_cite(where, power['source'], sources)}")
+        cited.append(f"power: {_cite(where, power['source'], sources)} {power.get('note', '')}".strip())
     how = f"factors: train from {train.how}, compress from {compress.how}, lossless from {lossless.how}"
     return DeviceProfile(
         name=name,

@@ -18,11 +18,10 @@ spread grows accordingly. `docs/devices.md` compares with a calibration on real 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-# Multiplicative 95 % uncertainties. The first three are judgements about how well a proxy follows the work;
-# the last two are the scatter of the conversion over the boards that have both scores (`geekbench6` in catalogue.yaml).
+# Multiplicative 95 % uncertainties: judgements about how well a benchmark follows the work that it stands for.
 TRAIN_SPREAD = 2.0
 COMPRESS_SPREAD = 1.4
 LOSSLESS_SPREAD = 1.25
@@ -56,13 +55,37 @@ SCORES = ("sevenzip", "memcpy", "hpl", "geekbench_single", "geekbench_multi")
 
 
 @dataclass(frozen=True, slots=True)
-class Conversion:
-    """How Geekbench 6 translates, from devices that have both scores: medians, and spreads as factors."""
+class PowerLaw:
+    """``y = scale * x ** power`` through machines that have both scores; spread: their scatter (95 %) as a factor."""
 
-    sevenzip_per_single: float
-    sevenzip_spread: float
-    hpl_per_multi: float
-    hpl_spread: float
+    scale: float
+    power: float
+    spread: float
+
+    def at(self, score: float) -> float:
+        """The other score that goes with this one."""
+        return self.scale * float(score**self.power)
+
+
+def fit(pairs: Sequence[tuple[float, float]]) -> PowerLaw:
+    """Least squares in the logarithms of at least three pairs with positive values."""
+    xs, ys = [math.log(x) for x, _ in pairs], [math.log(y) for _, y in pairs]
+    count = len(pairs)
+    x_mean, y_mean = sum(xs) / count, sum(ys) / count
+    power = sum((x - x_mean) * (y - y_mean) for x, y in zip(xs, ys, strict=True)) / sum(
+        (x - x_mean) ** 2 for x in xs
+    )
+    level = y_mean - power * x_mean
+    left = sum((y - level - power * x) ** 2 for x, y in zip(xs, ys, strict=True))
+    return PowerLaw(math.exp(level), power, math.exp(1.96 * math.sqrt(left / (count - 2))))
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """What Geekbench 6 says about the scores that we need: 7-zip from single-core, HPL from multi-core."""
+
+    sevenzip: PowerLaw
+    hpl: PowerLaw
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +107,8 @@ def train_factor(device: Scores, host: Scores, conversion: Conversion) -> Factor
     if device.hpl is not None:
         return Factor(host.hpl / device.hpl, _combine(TRAIN_SPREAD, device.spread("hpl")), "HPL")
     if device.geekbench_multi is not None:
-        hpl = conversion.hpl_per_multi * device.geekbench_multi
-        spread = _combine(TRAIN_SPREAD, conversion.hpl_spread, device.spread("geekbench_multi"))
+        hpl = conversion.hpl.at(device.geekbench_multi)
+        spread = _combine(TRAIN_SPREAD, conversion.hpl.spread, device.spread("geekbench_multi"))
         return Factor(host.hpl / hpl, spread, "Geekbench 6 multi-core")
     return None
 
@@ -97,8 +120,8 @@ def lossless_factor(device: Scores, host: Scores, conversion: Conversion) -> Fac
         spread = _combine(LOSSLESS_SPREAD, device.spread("sevenzip"))
         return Factor(host.sevenzip / device.sevenzip, spread, "7-zip")
     if device.geekbench_single is not None:
-        rating = conversion.sevenzip_per_single * device.geekbench_single
-        spread = _combine(LOSSLESS_SPREAD, conversion.sevenzip_spread, device.spread("geekbench_single"))
+        rating = conversion.sevenzip.at(device.geekbench_single)
+        spread = _combine(LOSSLESS_SPREAD, conversion.sevenzip.spread, device.spread("geekbench_single"))
         return Factor(host.sevenzip / rating, spread, "Geekbench 6 single-core")
     return None
 
