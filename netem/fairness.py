@@ -62,6 +62,9 @@ class FairLink:
 
     Args:
         capacity_bps: what the link carries; inf for a link that never holds anyone up.
+
+    Attributes:
+        due_s: instant of the next completion if nothing changes; inf without riders.
     """
 
     __slots__ = (
@@ -77,9 +80,11 @@ class FairLink:
         "_sharing_by_ceiling",
         "_sharing_by_mark",
         "_tie",
+        "due_s",
     )
 
     def __init__(self, capacity_bps: float) -> None:
+        self.due_s = math.inf
         self._capacity = capacity_bps
         self._groups: dict[float, _Group] = {}
         self._held_bps = 0.0
@@ -125,6 +130,7 @@ class FairLink:
         if self._sharing or self._held_bps > self._capacity:
             self._settle(now_s)
             self._sink(now_s)
+        self.due_s = self._next()[0]
 
     def remove(self, rider: Rider, now_s: float) -> float:
         """Take *rider* off before it is done; the bits it had not had yet."""
@@ -132,11 +138,8 @@ class FairLink:
         assert group is not None
         left = max(rider.mark - self._counter(group, now_s), 0.0)
         self._leave(rider, group, now_s)
+        self.due_s = self._next()[0]
         return left
-
-    def next_s(self) -> float:
-        """Instant of the next completion if nothing changes; inf without riders."""
-        return self._next()[0]
 
     def pop(self) -> tuple[float, Rider]:
         """The next completion: its instant and its rider, which no longer rides."""
@@ -147,6 +150,7 @@ class FairLink:
             # Exactly the mark, so that riders with equal marks are done at the same instant.
             self._common, self._common_s = rider.mark - group.base, at_s
         self._leave(rider, group, at_s)
+        self.due_s = self._next()[0]
         return at_s, rider
 
     def resize(self, capacity_bps: float, now_s: float) -> None:
@@ -155,6 +159,7 @@ class FairLink:
         self._capacity = capacity_bps
         self._sink(now_s)
         self._rise(now_s)
+        self.due_s = self._next()[0]
 
     # -- below: one group at a time ------------------------------------------------------------------------
 

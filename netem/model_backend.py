@@ -133,6 +133,10 @@ class _Side:
         self.routes: dict[tuple[float, float, float, float, int], Route] = {}
 
 
+_Timer = tuple[float, int, Callable[[Any], None], Any]
+_Source = list[Any] | FairLink | None  # ends of folded flows, timers, or rides
+
+
 class ModelNetwork:
     """Transfers over *topology* in virtual time; nothing sleeps, needs root or carries bytes.
 
@@ -175,7 +179,7 @@ class ModelNetwork:
         self._tie = 0
         self._in_flight = 0
         self._up, self._down = _Side(), _Side()
-        self._timers: list[tuple[float, int, Callable[[Any], None], Any]] = []
+        self._timers: list[_Timer] = []
         self._ready: list[FlowResult] = []
         self._topology, self._dilation, self._trace_from_s = topology, dilation, trace_from_s
         self._traces: dict[int, tuple[Trace, Trace]] = {}  # by identity: the original, and as it runs here
@@ -243,9 +247,7 @@ class ModelNetwork:
         """
         if self._ready:
             return self._ready[0].finished_s
-        if not self._in_flight:
-            return math.inf
-        return max(min(self._certain_s(), self._timer_s(), self._fair_s()), self._now_s)
+        return max(self._next()[0], self._now_s) if self._in_flight else math.inf
 
     def advance(self, to_s: float) -> list[FlowResult]:
         """Move to *to_s*; every flow that ended by then and was not handed out before, in order of time."""
@@ -299,23 +301,21 @@ class ModelNetwork:
         elif not to_s >= self._now_s:
             raise ModelError(f"{to_s!r} is no instant")
         while self._in_flight:
-            certain_s, timer_s, fair_s = self._certain_s(), self._timer_s(), self._fair_s()
-            next_s = min(certain_s, timer_s, fair_s)
-            if next_s > to_s or math.isinf(next_s):
+            next_s, source = self._next()
+            if next_s > to_s or source is None:
                 break
-            self._now_s = max(next_s, self._now_s)
-            if certain_s == next_s:
-                up, down = self._up.certain, self._down.certain
-                _, _, flow = heappop(up if not down or (up and up[0] < down[0]) else down)
-                self._finish(flow, timed_out=self._now_s >= flow.started_s + self._timeout_s)
-            elif fair_s == next_s:
-                side = self._up if self._up.fair.next_s() == next_s else self._down
-                ride = side.fair.pop()[1]
+            if next_s > self._now_s:
+                self._now_s = next_s
+            if isinstance(source, FairLink):
+                ride = source.pop()[1]
                 assert isinstance(ride, _Ride)
                 self._stint_over(ride)
-            else:
+            elif source is self._timers:
                 _, _, handler, what = heappop(self._timers)
                 handler(what)
+            else:
+                flow = heappop(source)[2]
+                self._finish(flow, timed_out=self._now_s >= flow.started_s + self._timeout_s)
         if not math.isinf(to_s):
             self._now_s = max(to_s, self._now_s)
 
@@ -327,22 +327,21 @@ class ModelNetwork:
             side.fair, side.armed = FairLink(math.inf), False
             self._set_capacity(side)
 
-    def _certain_s(self) -> float:
-        first_s = math.inf
-        for heap in (self._up.certain, self._down.certain):
+    def _next(self) -> tuple[float, _Source]:
+        """The next event and what holds it; inf and None where only starts could bring one."""
+        next_s = math.inf
+        source: _Source = None
+        for side in (self._up, self._down):
+            heap = side.certain
             while heap and not heap[0][2].folded:
                 heappop(heap)
-            if heap and heap[0][0] < first_s:
-                first_s = heap[0][0]
-        return first_s
-
-    def _timer_s(self) -> float:
-        return self._timers[0][0] if self._timers else math.inf
-
-    def _fair_s(self) -> float:
-        up, down = self._up.fair, self._down.fair
-        up_s = math.inf if up.idle else up.next_s()
-        return up_s if down.idle else min(up_s, down.next_s())
+            if heap and heap[0][0] < next_s:
+                next_s, source = heap[0][0], heap
+            if side.fair.due_s < next_s:
+                next_s, source = side.fair.due_s, side.fair
+        if self._timers and self._timers[0][0] < next_s:
+            next_s, source = self._timers[0][0], self._timers
+        return next_s, source
 
     def _at(self, at_s: float, handler: Callable[[Any], None], what: object) -> None:
         self._tie += 1
@@ -526,7 +525,6 @@ class ModelNetwork:
     def _result(self, flow: _Flow, timed_out: bool) -> FlowResult:
         request = flow.request
         payload = request.payload
-        wire = flow_bytes(request.payload_bytes, self._mss, flow.route.loss)
         if timed_out:
             return FlowResult(
                 request.flow_id,
@@ -544,6 +542,7 @@ class ModelNetwork:
             size, digest = payload, ""
         else:
             size, digest = len(payload), hashlib.sha256(payload).hexdigest()
+        wire = flow_bytes(size, self._mss, flow.route.loss)
         return FlowResult(
             request.flow_id,
             request.client,
