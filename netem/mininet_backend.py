@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +54,7 @@ class MininetNetwork:
         dilation: k; links run at k times the rate and a k-th of the delay.
         state_dir: where the ledger of this run is kept; dead runs found there are swept first.
         keep_received: keep what arrived until it is fetched with `received`.
+        defer_digests: results carry no digest; `digests` computes them when no flow can be disturbed.
         timeout_s: a transfer for which no byte arrives for this long has failed.
     Raises:
         CapabilityError: this machine cannot emulate what was asked; nothing was started.
@@ -71,6 +72,7 @@ class MininetNetwork:
         state_dir: Path,
         switch: Literal["auto", "bridge", "ovs"] = "auto",
         keep_received: bool = False,
+        defer_digests: bool = False,
         timeout_s: float = 30.0,
     ) -> None:
         self._topology = topology
@@ -79,10 +81,12 @@ class MininetNetwork:
         self._state_dir = state_dir
         self._switch_kind = switch
         self._keep_received = keep_received
+        self._defer_digests = defer_digests
         self._timeout_s = timeout_s
         self._stack = ExitStack()
         self._index = {name: FIRST_CLIENT + position for position, name in enumerate(topology.clients)}
         self._directions: list[_Direction] = []
+        self._gso_segments: dict[int, int] = {}  # namespace -> what its sender was told
         self.swept: list[str] = []
         self.net: Any = None
 
@@ -133,6 +137,7 @@ class MininetNetwork:
                 congestion_control=self._congestion_control,
                 timeout_s=self._timeout_s,
                 keep_received=self._keep_received,
+                defer_digests=self._defer_digests,
             )
         )
         self.transfers.enter(self._pids, [self._endpoint(index) for index in hosts])
@@ -208,8 +213,28 @@ class MininetNetwork:
             direction.spec, direction.shape = spec, new
         for namespace, batch in lines.items():
             run_batch("tc", batch, self._pids[namespace])
+        self._limit_offload()
         self._topology, self._dilation = topology, dilation
         self._check(changed)
+
+    def _limit_offload(self) -> None:
+        """Tell every sender how many frames it may hand over as one: what fits into the narrowest bucket on its way.
+
+        A sender's limit holds for all it sends, so the server's follows its slowest client.
+        """
+        shapes = {direction.label: direction.shape for direction in self._directions}
+        limits = {label: shape.gso_segments for label, shape in shapes.items() if shape is not None}
+        limits["server.uplink"] = min(
+            n for label, n in limits.items() if label.endswith("downlink") or "server" in label
+        )
+        for direction in self._directions:
+            if direction.namespace == SWITCH:
+                continue
+            segments = limits[direction.label]
+            if self._gso_segments.get(direction.namespace) != segments:
+                line = f"link set dev {direction.interface} gso_max_segs {segments}"
+                run_batch("ip", [line], self._pids[direction.namespace])
+                self._gso_segments[direction.namespace] = segments
 
     def _check(self, directions: list[_Direction]) -> None:
         states = self.transfers.queues([(direction.namespace, direction.ifindex) for direction in directions])
@@ -235,6 +260,14 @@ class MininetNetwork:
     def wait(self, timeout_s: float) -> list[FlowResult]:
         """Transfers that came to an end: returns as soon as there is one, or ``[]`` after *timeout_s*."""
         return self.transfers.wait(timeout_s)
+
+    def prepare(self, payloads: Iterable[bytes]) -> None:
+        """Lay payloads ready; see `Transfers.prepare`."""
+        self.transfers.prepare(payloads)
+
+    def digests(self) -> dict[int, str]:
+        """SHA-256 of what arrived, by flow; see `Transfers.digests`."""
+        return self.transfers.digests()
 
     def received(self, flow_id: int) -> bytes:
         """What arrived in a finished transfer (``keep_received=True``); freed by this call."""

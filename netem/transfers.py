@@ -53,6 +53,9 @@ class Transfers:
     Args:
         started: called with the process number of each process as soon as it runs, for the ledger.
         timeout_s: a flow for which no byte arrives for this long has failed.
+        keep_received: keep what arrived until `received` takes it.
+        defer_digests: report a flow the moment it has ended, with an empty digest, and hash nothing before `digests`
+            asks: hashing takes a core for tens of milliseconds and would disturb the flows that are still under way.
     """
 
     def __init__(
@@ -62,11 +65,15 @@ class Transfers:
         congestion_control: str,
         timeout_s: float,
         keep_received: bool,
+        defer_digests: bool = False,
     ) -> None:
         self._note_start = started
         self._congestion_control = congestion_control
         self._timeout_s = timeout_s
         self._keep_received = keep_received
+        self._defer_digests = defer_digests
+        self._outboxes: dict[int, tuple[bytes, int]] = {}  # id(payload) -> payload, its memory file
+        self._undigested: dict[int, tuple[int, int]] = {}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._channels: dict[str, socket.socket] = {}
         self._poll = select.poll()
@@ -123,9 +130,11 @@ class Transfers:
                 process.wait()
         for flow in self._flows.values():
             os.close(flow.file)
-        for file, _ in self._received.values():
+        for file, _ in (*self._received.values(), *self._undigested.values()):
             os.close(file)
-        self._channels, self._processes, self._flows, self._received = {}, {}, {}, {}
+        self.prepare([])
+        self._channels, self._processes, self._flows = {}, {}, {}
+        self._received, self._undigested = {}, {}
 
     @property
     def pids(self) -> dict[str, int]:
@@ -157,6 +166,20 @@ class Transfers:
 
     # --- flows ----------------------------------------------------------------------------------------
 
+    def prepare(self, payloads: Iterable[bytes]) -> None:
+        """Copy payloads to where flows send them from, so that `start` finds them there and is quick.
+
+        Those of the call before are dropped. Equal objects (``is``) are copied once, however many flows send them.
+        """
+        old, self._outboxes = self._outboxes, {}
+        for payload in payloads:
+            if id(payload) not in self._outboxes:
+                file = _memory_file("send")
+                self._outboxes[id(payload)] = (payload, file)
+                _write_all(file, payload)
+        for _, file in old.values():
+            os.close(file)
+
     def start(self, request: FlowRequest, source: Endpoint, target: Endpoint, meter: tuple[int, int]) -> None:
         """Start to send now. *meter* is the shaped interface of the client's link in this direction."""
         if request.flow_id in self._flows:
@@ -166,8 +189,12 @@ class Transfers:
                 f"flow {request.flow_id}: an emulated transfer needs the bytes, not their number"
             )
         size = len(request.payload)
-        outbox = _memory_file(f"send-{request.flow_id}")
-        _write_all(outbox, request.payload)
+        prepared, outbox = self._outboxes.get(id(request.payload), (None, -1))
+        if prepared is request.payload:
+            outbox = os.dup(outbox)
+        else:
+            outbox = _memory_file(f"send-{request.flow_id}")
+            _write_all(outbox, request.payload)
         inbox = _memory_file(f"receive-{request.flow_id}")
         os.ftruncate(inbox, size)
         shared = False
@@ -209,6 +236,18 @@ class Transfers:
                 break
         done, self._done = self._done, []
         return done
+
+    def digests(self) -> dict[int, str]:
+        """SHA-256 (hex) of what arrived in every flow that has ended well since the last call (*defer_digests*)."""
+        waiting, self._undigested = self._undigested, {}
+        for flow_id, (file, size) in waiting.items():
+            self._tell("digester", [file], do="digest", flow=flow_id, size=size)
+            os.close(file)
+        found: dict[int, str] = {}
+        while len(found) < len(waiting):
+            answer = self._answer("digest")
+            found[answer["flow"]] = answer["digest"]
+        return found
 
     @property
     def in_flight(self) -> int:
@@ -271,10 +310,10 @@ class Transfers:
                 raise TransferError(f"the {role} process is gone (status {self._status(role)})")
             message = json.loads(data)
             handler = getattr(self, f"_on_{message['event']}", None)
-            if handler is None:
-                self._answers.append(message)
-            elif message["flow"] in self._flows:
+            if handler is not None and message["flow"] in self._flows:
                 handler(self._flows[message["flow"]], message)
+            elif handler is None or message["event"] == "digest":
+                self._answers.append(message)
         return bool(ready)
 
     def _on_started(self, flow: _Flow, message: dict[str, Any]) -> None:
@@ -284,14 +323,18 @@ class Transfers:
     def _on_arrived(self, flow: _Flow, message: dict[str, Any]) -> None:
         flow.finished_s = message["at_s"]
         flow.arrived_bytes = message["size"]
-        flow.wire_bytes = message["counter"]
-        self._tell("digester", [flow.file], do="digest", flow=flow.request.flow_id, size=flow.arrived_bytes)
+        if message["counter"] is not None and not flow.shared:
+            flow.wire_bytes = message["counter"] - flow.counter
+        if self._defer_digests:
+            self._undigested[flow.request.flow_id] = (os.dup(flow.file), flow.arrived_bytes)
+            self._end(flow, "", "", flow.wire_bytes)
+        else:
+            self._tell(
+                "digester", [flow.file], do="digest", flow=flow.request.flow_id, size=flow.arrived_bytes
+            )
 
     def _on_digest(self, flow: _Flow, message: dict[str, Any]) -> None:
-        wire_bytes = None
-        if flow.wire_bytes is not None and not flow.shared:
-            wire_bytes = flow.wire_bytes - flow.counter
-        self._end(flow, "", message["digest"], wire_bytes)
+        self._end(flow, "", message["digest"], flow.wire_bytes)
 
     def _on_failed(self, flow: _Flow, message: dict[str, Any]) -> None:
         flow.finished_s = message["at_s"]

@@ -7,9 +7,10 @@ modelled links it asks the model for its next completion. `docs/clock.md` states
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,6 +18,9 @@ import simpy
 from simpy.events import NORMAL, Event
 
 from netem.flow import Direction, FlowRequest, FlowResult
+
+# A wait is cut into pieces of this length (wall seconds), so that signals are served and no time-out is infinite.
+LONGEST_WAIT_S = 1.0
 
 
 class EmulatedNetwork(Protocol):
@@ -82,10 +86,10 @@ class TransferEvent(Event):
 class FlowEnvironment(simpy.Environment):
     """What both clocks share: SimPy's queue plus flows that end when the engine says so."""
 
-    def __init__(self) -> None:
+    def __init__(self, flow_ids: Iterator[int] | None = None) -> None:
         super().__init__()
         self._flows: dict[int, TransferEvent] = {}
-        self._next_flow = 0
+        self._flow_ids = itertools.count() if flow_ids is None else flow_ids
 
     def transfer(self, client: str, direction: Direction, payload: bytes | int) -> TransferEvent:
         """Start to send *payload* now; the returned event succeeds with a `Transfer`.
@@ -95,8 +99,7 @@ class FlowEnvironment(simpy.Environment):
             direction: ``"uplink"`` (client to server) or ``"downlink"``.
             payload: the bytes that cross the link, at least one; over modelled links their number will do.
         """
-        event = TransferEvent(self, self._next_flow)
-        self._next_flow += 1
+        event = TransferEvent(self, next(self._flow_ids))
         self._flows[event.flow_id] = event
         self._start(FlowRequest(event.flow_id, client, direction, payload))
         return event
@@ -150,12 +153,18 @@ class EmulatedEnvironment(FlowEnvironment):
         network: carries the flows.
         dilation: k, emulated seconds per wall second; links run at k times their rate.
         wall: the clock that the network's instants are in; replaced in tests.
+        flow_ids: numbers for the flows, where one network outlives several environments.
     """
 
     def __init__(
-        self, network: EmulatedNetwork, *, dilation: float = 1.0, wall: Callable[[], float] = time.monotonic
+        self,
+        network: EmulatedNetwork,
+        *,
+        dilation: float = 1.0,
+        wall: Callable[[], float] = time.monotonic,
+        flow_ids: Iterator[int] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(flow_ids)
         if not (math.isfinite(dilation) and dilation > 0):
             raise ValueError(f"dilation is a positive number, got {dilation}")
         self._network = network
@@ -200,5 +209,5 @@ class EmulatedEnvironment(FlowEnvironment):
                     lag_s = (self._wall() - self._due_wall(self.peek())) * self._k
                     self.worst_event_lag_s = max(self.worst_event_lag_s, lag_s)
                 break
-            self._collect(left_s)
+            self._collect(min(left_s, LONGEST_WAIT_S))
         super().step()

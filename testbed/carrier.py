@@ -1,0 +1,194 @@
+"""The two engines behind one call: play a round over emulated links, or over modelled ones."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from netem.link import Topology
+from netem.mininet_backend import MininetNetwork
+from netem.model_backend import ModelNetwork
+from testbed.clock import EmulatedEnvironment, ModelledEnvironment, Transfer
+from testbed.dilation import TruthfulRange, choose
+from testbed.round import ClientPlan, RoundOutcome, run_round
+from testbed.scenario import Engine, Scenario
+
+# A transfer further than this from the model is not believed; docs/fidelity.md shows what is usual.
+TRANSFER_BAND = 0.05
+# Wall-clock seconds that no host can promise: waking a process, telling another one.
+HOST_JITTER_S = 0.001
+# How much of its own length a transfer may be shifted against the others before contention is another one.
+LAG_BAND = 0.05
+
+
+@dataclass(frozen=True)
+class Played:
+    """A round that was played.
+
+    Attributes:
+        dilation: emulated seconds per wall second of transfer; *because* says what limited it.
+        expected: the same round over modelled links, None where it was modelled itself.
+        transfer_wall_s: wall-clock seconds with at least one flow in flight.
+        untrusted: client -> why its row must not be believed.
+        arrived: client -> SHA-256 of the update that arrived; None where no bytes travelled.
+    """
+
+    outcome: RoundOutcome
+    dilation: float
+    because: str
+    expected: RoundOutcome | None
+    transfer_wall_s: float
+    untrusted: Mapping[str, str]
+    arrived: Mapping[str, str] | None
+
+
+class Carrier(Protocol):
+    """One engine, set up for a scenario's clients."""
+
+    engine: Engine
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+    def play(self, scenario: Scenario, plans: Sequence[ClientPlan], aggregate_s: float) -> Played:
+        """Play one round; *scenario* may differ from cell to cell in anything but its clients' names."""
+        ...
+
+
+def open_carrier(scenario: Scenario, state_dir: Path) -> Carrier:
+    """The engine that *scenario* asks for. Starts nothing until it is entered."""
+    return MininetCarrier(scenario, state_dir) if scenario.network.engine == "mininet" else ModelCarrier()
+
+
+class ModelCarrier:
+    """Rounds over modelled links: no root, no packets, no waiting."""
+
+    engine: Engine = "model"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def play(self, scenario: Scenario, plans: Sequence[ClientPlan], aggregate_s: float) -> Played:
+        """See `Carrier`."""
+        network = ModelNetwork(
+            scenario.topology(),
+            congestion_control=scenario.network.congestion_control,
+            timeout_s=scenario.network.timeout_s,
+        )
+        with network:
+            outcome = _run(
+                ModelledEnvironment(network), scenario, [_sized(plan) for plan in plans], aggregate_s
+            )
+        return Played(outcome, 1.0, "modelled links need none", None, 0.0, {}, None)
+
+
+class MininetCarrier:
+    """Rounds over Mininet: real bytes on shaped links."""
+
+    engine: Engine = "mininet"
+
+    def __init__(self, scenario: Scenario, state_dir: Path, host: TruthfulRange | None = None) -> None:
+        self._host = host or TruthfulRange()
+        self._flow_ids = itertools.count()
+        self.network = MininetNetwork(
+            scenario.topology(),
+            congestion_control=scenario.network.congestion_control,
+            state_dir=state_dir,
+            timeout_s=scenario.network.timeout_s,
+            defer_digests=True,
+        )
+
+    def __enter__(self) -> Self:
+        self.network.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.network.__exit__(kind, error, trace)
+
+    def play(self, scenario: Scenario, plans: Sequence[ClientPlan], aggregate_s: float) -> Played:
+        """See `Carrier`."""
+        topology = scenario.topology()
+        if scenario.network.dilation == "auto":
+            chosen = choose(topology, plans, self._host)
+            k, because = chosen.k, chosen.because
+        else:
+            k, because = scenario.network.dilation, "given in the scenario"
+        self.network.reshape(topology, k)
+        self.network.prepare(
+            payload
+            for plan in plans
+            for payload in (plan.downlink, plan.uplink)
+            if isinstance(payload, bytes)
+        )
+        env = EmulatedEnvironment(self.network, dilation=k, flow_ids=self._flow_ids)
+        outcome = _run(env, scenario, plans, aggregate_s)
+        digests = self.network.digests()
+        expected = ModelCarrier().play(scenario, plans, aggregate_s).outcome
+        untrusted = _untrusted(topology, outcome, expected, k, self._host)
+        arrived = {
+            client.client: digests.get(client.uplink.flow.flow_id, "")
+            for client in outcome.clients
+            if client.uplink
+        }
+        return Played(outcome, k, because, expected, env.flows_wall_s, untrusted, arrived)
+
+
+def _sized(plan: ClientPlan) -> ClientPlan:
+    """The plan with numbers of bytes for payloads: hashing them again would only cost time."""
+    return replace(plan, downlink=_size(plan.downlink), uplink=_size(plan.uplink))
+
+
+def _size(payload: bytes | int) -> int:
+    return payload if isinstance(payload, int) else len(payload)
+
+
+def _run(
+    env: ModelledEnvironment | EmulatedEnvironment,
+    scenario: Scenario,
+    plans: Sequence[ClientPlan],
+    aggregate_s: float,
+) -> RoundOutcome:
+    policy = scenario.rounds_policy
+    return run_round(env, plans, aggregate_s=aggregate_s, deadline_s=policy.deadline_s, take=policy.take)
+
+
+def _untrusted(
+    topology: Topology, outcome: RoundOutcome, expected: RoundOutcome, k: float, host: TruthfulRange
+) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for client, model in zip(outcome.clients, expected.clients, strict=True):
+        for direction in ("downlink", "uplink"):
+            link = getattr(topology.clients[client.client], direction)
+            if link.rate_bps * k > 1.01 * host.link_bps:
+                found.setdefault(
+                    client.client,
+                    f"{direction} ran at {link.rate_bps * k / 1e6:.0f} Mbit/s (dilation {k:g}); "
+                    f"this host is truthful up to {host.link_bps / 1e6:.0f}",
+                )
+            why = _disbelieved(getattr(client, direction), getattr(model, direction), k)
+            if why:
+                found.setdefault(client.client, f"{direction} {why}")
+    return found
+
+
+def _disbelieved(seen: Transfer | None, model: Transfer | None, k: float) -> str:
+    if seen is None or model is None or not (seen.ok and model.ok):
+        return ""
+    jitter_s = k * HOST_JITTER_S
+    if seen.lag_s > LAG_BAND * seen.seconds + jitter_s:
+        return f"was {seen.lag_s:.3g} s behind the clock in a transfer of {seen.seconds:.3g} s"
+    if abs(seen.seconds - model.seconds) > TRANSFER_BAND * model.seconds + jitter_s:
+        return f"took {seen.seconds:.4g} s, the model expects {model.seconds:.4g} s"
+    return ""

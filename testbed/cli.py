@@ -1,0 +1,73 @@
+"""The command line: arguments and exit status, no logic.
+
+Exit status: 0 done, 1 the run failed, 2 bad scenario or arguments, 3 this machine cannot.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from testbed.errors import ScenarioErrors, TestbedError
+
+DONE, FAILED, BAD_INPUT, CANNOT = 0, 1, 2, 3
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="testbed",
+        description="At which bandwidth does compressing federated-learning updates stop paying?",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def scenario_command(name: str, text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("scenario", type=Path, nargs="?" if name == "sweep" else None, help="YAML file")
+        command.add_argument("--out", type=Path, help="result folder (default: results/NAME-TIME)")
+        command.add_argument("--engine", choices=("mininet", "model"), help="instead of the scenario's")
+        command.add_argument(
+            "--fallback", action="store_true", help="use modelled links where emulated ones cannot be had"
+        )
+        command.add_argument("--quiet", action="store_true", help="no progress")
+        command.add_argument("--json", action="store_true", help="progress and answer as JSON lines")
+        return command
+
+    sweep = scenario_command("sweep", "run every cell of a scenario's sweep and find the crossover bandwidth")
+    sweep.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with an interrupted sweep")
+    scenario_command("run", "run a scenario once, as it stands, without its sweep")
+    show = commands.add_parser("show", help="print a scenario with every default filled in")
+    show.add_argument("scenario", type=Path)
+    report = commands.add_parser("report", help="table, crossover, plots and report of a result folder, made again")
+    report.add_argument("results", type=Path)
+    commands.add_parser("check", help="what this machine can and cannot do, and the fix for each")
+    commands.add_parser("clean", help="remove what dead runs left behind: namespaces, links, control groups")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status."""
+    options = _parser().parse_args(arguments)
+    # Loading PyTorch and Numba takes seconds: only what a command needs is loaded.
+    from testbed import commands
+
+    try:
+        return int(getattr(commands, options.command)(options))
+    except ScenarioErrors as errors:
+        print(errors, file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("\nstopped; what was done is kept", file=sys.stderr)
+        return FAILED
+    except BrokenPipeError:  # `testbed show X | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except (TestbedError, *commands.EXPECTED) as error:
+        print(f"testbed: {error}", file=sys.stderr)
+        return CANNOT if isinstance(error, commands.MACHINE_CANNOT) else FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

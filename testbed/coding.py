@@ -1,0 +1,154 @@
+"""Compression and decompression as measured work: functions that a worker process runs under a client's limits."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+import fedsz
+
+State = Mapping[str, np.ndarray]
+DEFAULT_LOSSLESS = "blosc-lz"  # the paper's choice
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class CodecSettings:
+    """How an update becomes bytes; everything that `fedsz.compress` needs besides the state and the reference."""
+
+    codec: str
+    bound: fedsz.ErrorBound
+    lossless: str | None
+    threshold: int
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Equal for settings that give equal bytes; an uncompressed state knows no bound."""
+        if self.codec == "none":
+            return ("none",)
+        return (self.codec, self.bound.mode, self.bound.value, self.lossless, self.threshold)
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A payload and the seconds (wall) of each of the repeats that made it."""
+
+    payload: bytes
+    seconds: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A decoded state and the seconds (wall) of each of the repeats that made it."""
+
+    state: dict[str, np.ndarray]
+    seconds: tuple[float, ...]
+
+
+# A worker that codes for the first time loads libraries and compiles; a device that takes part in round after round
+# does not. So the first call of each codec in a worker is not counted.
+_warm: set[tuple[str, str]] = set()
+
+
+def _timed(
+    work: Callable[[], Result], repeats: int, warm_key: tuple[str, str]
+) -> tuple[Result, tuple[float, ...]]:
+    if warm_key not in _warm:
+        work()
+        _warm.add(warm_key)
+    seconds = []
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(repeats):
+            began = time.perf_counter()
+            result = work()
+            seconds.append(time.perf_counter() - began)
+    finally:
+        gc.enable()
+    return result, tuple(seconds)
+
+
+def encode_update(state: State, settings: CodecSettings, reference: State | None, repeats: int) -> Coded:
+    """Compress *state* *repeats* (>= 1) times; the payload is the same each time."""
+
+    def work() -> bytes:
+        return fedsz.compress(
+            state,
+            settings.bound,
+            codec=settings.codec,
+            lossless=settings.lossless or DEFAULT_LOSSLESS,
+            partition=fedsz.Partition(threshold=settings.threshold),
+            reference=reference,
+        )
+
+    payload, seconds = _timed(work, repeats, ("encode", settings.codec))
+    return Coded(payload, seconds)
+
+
+def decode_update(
+    payload: bytes, reference: State | None, repeats: int, codec: str, max_bytes: int
+) -> Decoded:
+    """Check and decompress *payload* *repeats* (>= 1) times.
+
+    Raises: fedsz.PayloadError for a payload that is damaged, lies, or decodes to more than *max_bytes*.
+    """
+    state, seconds = _timed(
+        lambda: fedsz.decompress(payload, reference=reference, max_bytes=max_bytes),
+        repeats,
+        ("decode", codec),
+    )
+    return Decoded(state, seconds)
+
+
+def digest_of(state: Mapping[str, Any]) -> str:
+    """SHA-256 over names, dtypes, shapes and bytes: equal digests mean equal states."""
+    digest = hashlib.sha256()
+    for name, value in state.items():
+        array = np.ascontiguousarray(value)
+        digest.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode())
+        digest.update(array.view(np.uint8).data if array.ndim else array.tobytes())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How far decoding moved the values that went through the lossy codec.
+
+    Attributes:
+        max_error: largest absolute difference over all tensors, in the tensors' unit.
+        over_bound: largest difference as a multiple of what was allowed, 0.0 for a lossless payload; at most 1.0 is
+            the promise.
+    """
+
+    max_error: float
+    over_bound: float
+
+
+def compare(original: State, decoded: State, bound: fedsz.ErrorBound) -> Fidelity:
+    """Hold *decoded* against *original*, tensor by tensor; tensors of other than floats must be equal."""
+    worst, worst_share = 0.0, 0.0
+    floats = {
+        n: np.asarray(a)
+        for n, a in original.items()
+        if np.asarray(a).dtype.kind == "f" and np.asarray(a).size
+    }
+    state_range = max((float(a.max()) for a in floats.values()), default=0.0) - min(
+        (float(a.min()) for a in floats.values()), default=0.0
+    )
+    for name, array in floats.items():
+        error = float(np.max(np.abs(array.astype(np.float64) - np.asarray(decoded[name], dtype=np.float64))))
+        if error > 0:
+            value_range = (
+                state_range if bound.mode == "REL_STATE" else float(array.max()) - float(array.min())
+            )
+            allowed = bound.absolute(value_range)
+            worst = max(worst, error)
+            worst_share = max(worst_share, error / allowed if allowed > 0 else float("inf"))
+    return Fidelity(worst, worst_share)

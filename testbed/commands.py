@@ -1,0 +1,118 @@
+"""What each command of the command line does; `testbed.cli` turns errors into exit statuses."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from devices.errors import DeviceError, LimitError
+from fedsz.errors import FedSZError
+from netem.errors import CapabilityError, NetemError
+from netem.ledger import sweep as sweep_ledgers
+from testbed import sweep as sweeps
+from testbed.errors import ScenarioErrors, ScenarioProblem
+from testbed.learning.errors import LearningError
+from testbed.progress import Mode
+from testbed.scenario import Scenario, Sweep, load
+from testbed.summary import summarise
+
+# Errors that say what is wrong in words for the user; everything else is a defect and shows its traceback.
+EXPECTED = (NetemError, DeviceError, FedSZError, LearningError, OSError)
+MACHINE_CANNOT = (CapabilityError, LimitError)
+
+
+def sweep(options: argparse.Namespace) -> int:
+    """`testbed sweep`."""
+    if options.resume is not None:
+        _measure(options.resume, lambda: sweeps.resume(options.resume, mode=_mode(options)))
+        return _answer(options.resume, options)
+    if options.scenario is None:
+        print("testbed sweep: name a scenario, or a folder with --resume", file=sys.stderr)
+        return 2
+    return _start(_load(options), options)
+
+
+def run(options: argparse.Namespace) -> int:
+    """`testbed run`."""
+    return _start(replace(_load(options), sweep=Sweep()), options)
+
+
+def show(options: argparse.Namespace) -> int:
+    """`testbed show`."""
+    print(_read(options.scenario).to_yaml(), end="")
+    return 0
+
+
+def report(options: argparse.Namespace) -> int:
+    """`testbed report`."""
+    summarise(options.results)
+    return 0
+
+
+def check(options: argparse.Namespace) -> int:
+    """`testbed check`."""
+    del options
+    from testbed.check import check as look
+
+    return look()
+
+
+def clean(options: argparse.Namespace) -> int:
+    """`testbed clean`."""
+    del options
+    removed = sweep_ledgers(sweeps.state_dir())
+    for thing in removed:
+        print(f"removed {thing}")
+    if not removed:
+        print("nothing to remove: no dead run left anything behind")
+    return 0
+
+
+def _read(path: Path) -> Scenario:
+    try:
+        return load(path)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ScenarioErrors(str(path), [ScenarioProblem(str(path), 1, 1, "", f"cannot be read: {reason}")]) from None
+
+
+def _load(options: argparse.Namespace) -> Scenario:
+    scenario = _read(options.scenario)
+    if options.engine:
+        scenario = scenario.with_engine(options.engine)
+    try:
+        sweeps.require(scenario)
+    except CapabilityError as error:
+        if not options.fallback:
+            raise
+        print(f"MODELLED network: {error}. Transfer times are computed, everything else is measured.", file=sys.stderr)
+        scenario = scenario.with_engine("model")
+    return scenario
+
+
+def _start(scenario: Scenario, options: argparse.Namespace) -> int:
+    folder = options.out or sweeps.default_folder(scenario)
+    _measure(folder, lambda: sweeps.start(scenario, folder, mode=_mode(options)))
+    return _answer(folder, options)
+
+
+def _measure(folder: Path, work: object) -> None:
+    assert callable(work)
+    try:
+        work()
+    except (KeyboardInterrupt, *EXPECTED):
+        if (folder / "run.json").exists():
+            print(f"\nto go on: testbed sweep --resume {shlex.quote(str(folder))}", file=sys.stderr)
+        raise
+
+
+def _answer(folder: Path, options: argparse.Namespace) -> int:
+    summarise(folder, quiet=options.quiet, json_lines=options.json)
+    return 0
+
+
+def _mode(options: argparse.Namespace) -> Mode:
+    return "json" if options.json else "quiet" if options.quiet else "auto"

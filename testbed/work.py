@@ -1,0 +1,351 @@
+"""All of a scenario's real work, measured: training, compression, decompression, averaging, evaluation.
+
+Work runs before the packets of its round fly, one piece at a time, in a worker process of its own, while no link is
+busy (`docs/clock.md`). What went in decides what comes out, so a piece whose inputs have been seen in this run is not
+run again: its result is reused and its duration *drawn* from what was measured, where the scenario allows that.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Generic, Literal, Self, TypeVar
+
+import numpy as np
+
+from devices.catalogue import profile
+from devices.limits import Limits, Notebook
+from devices.profile import Work
+from devices.worker import Worker
+from testbed.coding import CodecSettings, State, decode_update, digest_of, encode_update
+from testbed.learning.aggregate import fedavg
+from testbed.learning.data import cached_dataset, load_or_fallback
+from testbed.learning.models import ModelSpec, initial_state
+from testbed.learning.partition import split
+from testbed.learning.training import TrainTask, evaluate, train_client
+from testbed.scenario import Compression, Fleet, Scenario
+
+Source = Literal["measured", "drawn"]
+Value = TypeVar("Value")
+
+# Enough for a few dozen states of MobileNetV2, or two of AlexNet beside the one in use; what falls out is run again.
+CACHE_BYTES = 2 << 30
+# A decoder may be asked for this many times the bytes of the model that both sides know, never more.
+DECODE_HEADROOM = 1.25
+
+
+@dataclass(frozen=True)
+class Timed(Generic[Value]):
+    """A result, the emulated seconds its making took, and where that number is from."""
+
+    value: Value
+    seconds: float
+    source: Source
+
+
+@dataclass(frozen=True)
+class Model:
+    """The weights of a model and what tells them from others: equal digests mean equal weights."""
+
+    state: State
+    digest: str
+
+    @classmethod
+    def of(cls, state: State) -> Self:
+        return cls(state, digest_of(state))
+
+    @property
+    def nbytes(self) -> int:
+        """Size of its arrays, uncompressed."""
+        return sum(np.asarray(array).nbytes for array in self.state.values())
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A client's model after local training, and how many samples it stands for in the average."""
+
+    model: Model
+    samples: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """A result with every duration (host, wall seconds) that was measured for it."""
+
+    value: Any
+    seconds: tuple[float, ...]
+    nbytes: int
+
+
+class _Cache:
+    """Results by what went in, least recently used out first."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit = limit_bytes
+        self._held = 0
+        self._entries: OrderedDict[Hashable, _Measured] = OrderedDict()
+
+    def get(self, key: Hashable) -> _Measured | None:
+        if key in self._entries:
+            self._entries.move_to_end(key)
+        return self._entries.get(key)
+
+    def put(self, key: Hashable, entry: _Measured) -> None:
+        old = self._entries.pop(key, None)
+        self._held += entry.nbytes - (old.nbytes if old else 0)
+        self._entries[key] = entry
+        while self._held > self._limit and len(self._entries) > 1:
+            _, gone = self._entries.popitem(last=False)
+            self._held -= gone.nbytes
+
+
+class Workbench:
+    """Runs and measures the work of one scenario's clients and of its server; a context manager.
+
+    Args:
+        scenario: decides model, data, devices and limits; the cells of its sweep may differ in anything else.
+        ledger: told of every control group before it is made; None where no fleet asks for ``limits: quota``.
+        repeats: how often compression and decompression of one update are measured.
+
+    Raises: what `testbed.learning` raises for unknown or missing models and data.
+    """
+
+    def __init__(self, scenario: Scenario, *, ledger: Notebook | None = None, repeats: int = 3) -> None:
+        learning = scenario.learning
+        data_dir = Path(learning.data_dir) if learning.data_dir else None
+        fallback = learning.fallback_data or learning.data
+        self.dataset, self.data_note = load_or_fallback(learning.data, fallback, data_dir)
+        self.repeats = repeats
+        self._data_dir = data_dir
+        self._ledger = ledger
+        self._cache = _Cache(CACHE_BYTES)
+        self._stack = ExitStack()
+        self._workers: dict[tuple[str, str], Worker] = {}
+        size = learning.image_size or max(self.dataset.image_size, 32)
+        self.model = ModelSpec(learning.model, self.dataset.classes, self.dataset.channels, size)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    # --- the server's side ------------------------------------------------------------------------------------
+
+    def initial(self, seed: int) -> Model:
+        """The global model before the first round."""
+        return Model.of(initial_state(self.model, seed))
+
+    def decode(
+        self,
+        payload: bytes,
+        digest: str,
+        codec: str,
+        reference: Model | None,
+        like: Model,
+        rng: np.random.Generator,
+    ) -> Timed[Model]:
+        """Check and decompress on the server, in a process of its own: the bytes come from a client.
+
+        Args:
+            digest: SHA-256 of *payload*; equal bytes decode to equal states.
+            like: a model of the size that may come out.
+
+        Raises: fedsz.PayloadError where the payload is damaged or lies.
+        """
+        limit = int(DECODE_HEADROOM * like.nbytes) + (1 << 20)
+
+        def work() -> _Measured:
+            decoded, _ = self._server().call_as(
+                "decompressing", decode_update, payload, _state(reference), self.repeats, codec, limit
+            )
+            model = Model.of(decoded.state)
+            return _Measured(model, decoded.seconds, model.nbytes)
+
+        return self._run(("decode", digest, _digest(reference)), work, 1.0, rng, fresh=False)
+
+    def average(self, updates: Sequence[tuple[Model, int]], rng: np.random.Generator) -> Timed[Model]:
+        """FedAvg of *updates*, each with its weight."""
+
+        def work() -> _Measured:
+            state, took = self._server().call_as("averaging", fedavg, [(m.state, w) for m, w in updates])
+            model = Model.of(state)
+            return _Measured(model, (took.wall_s,), model.nbytes)
+
+        key = ("average", *((model.digest, weight) for model, weight in updates))
+        return self._run(key, work, 1.0, rng, fresh=False)
+
+    def accuracy(self, model: Model, samples: int | None) -> float:
+        """Share of the held-out images that *model* gets right; not part of any round's time."""
+        found = self._cache.get(("accuracy", model.digest, samples))
+        if found is None:
+            value, took = self._server().call_as(
+                "evaluating", _evaluate, model.state, self.model, self.dataset.name, self._data_dir, samples
+            )
+            found = _Measured(value, (took.wall_s,), 0)
+            self._cache.put(("accuracy", model.digest, samples), found)
+        return float(found.value)
+
+    # --- the clients' side ------------------------------------------------------------------------------------
+
+    def samples_of(self, scenario: Scenario, seed: int) -> dict[str, np.ndarray]:
+        """Each client's share of the training images, as indices; no image twice."""
+        learning = scenario.learning
+        shares = split(
+            self.dataset.train_labels.numpy(),
+            len(scenario.client_names),
+            seed,
+            alpha=None if learning.split == "iid" else learning.split.alpha,
+            samples_per_client=learning.samples_per_client,
+        )
+        return dict(zip(scenario.client_names, shares, strict=True))
+
+    def train(
+        self,
+        scenario: Scenario,
+        fleet: Fleet,
+        model: Model,
+        indices: np.ndarray,
+        seed: int,
+        rng: np.random.Generator,
+    ) -> Timed[Trained]:
+        """Local training of one client, from the global model that it has received."""
+        learning = scenario.learning
+        task = TrainTask(
+            model=self.model,
+            state=model.state,
+            dataset=self.dataset.name,
+            indices=indices,
+            seed=seed,
+            data_dir=self._data_dir,
+            local_epochs=learning.local_epochs,
+            max_steps=learning.max_steps,
+            batch_size=learning.batch_size,
+            optimizer=learning.optimizer,
+            learning_rate=learning.lr,
+            momentum=learning.momentum,
+            proximal_mu=learning.prox_mu,
+        )
+
+        def work() -> _Measured:
+            worker = self._client(fleet, "train")
+            worker.call_as("warming up", _warm_training, task)
+            result, took = worker.call_as("training", train_client, task)
+            trained = Trained(Model.of(result.state), result.samples, result.loss)
+            return _Measured(trained, (took.wall_s,), trained.model.nbytes)
+
+        # Everything that the task holds, by value; *seed* and *indices* belong to one client.
+        settings = replace(task, state={}, indices=np.empty(0))
+        key = ("train", fleet.device, fleet.limits, model.digest, indices.tobytes(), repr(settings))
+        return self._run(
+            key, work, self._factor(fleet, "train"), rng, fresh=scenario.sweep.work == "measured"
+        )
+
+    def encode(
+        self,
+        scenario: Scenario,
+        fleet: Fleet,
+        model: Model,
+        settings: CodecSettings,
+        reference: Model | None,
+        rng: np.random.Generator,
+    ) -> Timed[bytes]:
+        """Compression of one client's update on its device."""
+        kind: Work = "lossless" if settings.codec == "none" else "compress"
+
+        def work() -> _Measured:
+            coded, _ = self._client(fleet, kind).call_as(
+                "compressing", encode_update, model.state, settings, _state(reference), self.repeats
+            )
+            return _Measured(coded.payload, coded.seconds, len(coded.payload))
+
+        key = ("encode", fleet.device, fleet.limits, model.digest, settings.key, _digest(reference))
+        return self._run(key, work, self._factor(fleet, kind), rng, fresh=scenario.sweep.work == "measured")
+
+    # --- how it is run ----------------------------------------------------------------------------------------
+
+    def _run(
+        self,
+        key: Hashable,
+        work: Callable[[], _Measured],
+        factor: float,
+        rng: np.random.Generator,
+        *,
+        fresh: bool,
+    ) -> Timed[Any]:
+        found = None if fresh else self._cache.get(key)
+        source: Source = "measured" if found is None else "drawn"
+        if found is None:
+            found = work()
+            self._cache.put(key, found)
+        return Timed(found.value, factor * float(rng.choice(found.seconds)), source)
+
+    def _factor(self, fleet: Fleet, work: Work) -> float:
+        """Device seconds per measured second; under a quota the kernel has slowed the work down already."""
+        return 1.0 if fleet.limits == "quota" else profile(fleet.device).factor(work)
+
+    def _client(self, fleet: Fleet, work: Work) -> Worker:
+        if fleet.limits == "scale":
+            return self._worker(("client", "scale"), None)
+        device = profile(fleet.device)
+        share = min(device.cpu_share(work), 1.0)
+        limits = Limits(cpu_share=share, memory_bytes=device.memory_bytes)
+        worker = self._worker(("client", fleet.device), limits)
+        worker.reshape(limits)
+        return worker
+
+    def _server(self) -> Worker:
+        return self._worker(("server", ""), None)
+
+    def _worker(self, key: tuple[str, str], limits: Limits | None) -> Worker:
+        if key not in self._workers:
+            worker = self._stack.enter_context(Worker(limits, ledger=self._ledger))
+            worker.call_as("starting", _pin)
+            self._workers[key] = worker
+        return self._workers[key]
+
+
+def settings_of(compression: Compression, codec: str | None = None) -> CodecSettings:
+    """What `fedsz` is asked for; *codec* overrides the scenario's."""
+    chosen = codec or compression.codec
+    return CodecSettings(chosen, compression.bound, compression.lossless, compression.threshold)
+
+
+def _state(model: Model | None) -> State | None:
+    return None if model is None else model.state
+
+
+def _digest(model: Model | None) -> str:
+    return "" if model is None else model.digest
+
+
+def _pin() -> None:
+    """Keep measured work on one core: the last one, as interrupts tend to be served by the first."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
+_trained_once: set[str] = set()
+
+
+def _warm_training(task: TrainTask) -> None:
+    """A first batch that is not counted: it loads libraries and data, which a device does once, not each round."""
+    if task.model.name not in _trained_once:
+        _trained_once.add(task.model.name)
+        if task.images is None:
+            cached_dataset(task.dataset, task.data_dir)
+        train_client(replace(task, max_steps=1, local_epochs=1))
+
+
+def _evaluate(
+    state: State, model: ModelSpec, dataset: str, data_dir: Path | None, samples: int | None
+) -> float:
+    return evaluate(state, model, cached_dataset(dataset, data_dir), limit=samples)
