@@ -28,6 +28,7 @@ from fedsz.errors import (
 )
 from fedsz.globalmodel import Reference
 from fedsz.inspection import Inspection, TensorRow, compression_ratio, inspect, update_bytes
+from fedsz.isolate import Isolation
 from fedsz.partition import Partition
 from fedsz.registry import CodecInfo, codecs
 
@@ -44,6 +45,7 @@ __all__ = [
     "FedSZError",
     "Inspection",
     "InvalidBoundError",
+    "Isolation",
     "MalformedPayloadError",
     "Partition",
     "PayloadError",

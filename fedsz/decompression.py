@@ -12,6 +12,8 @@ from fedsz.blocks import CONDITIONAL, KNOWN_FLAGS, Block, decode_block
 from fedsz.container import Directory, check_reference, read_directory
 from fedsz.errors import MalformedPayloadError
 from fedsz.globalmodel import Reference, as_reference
+from fedsz.isolate import Isolation
+from fedsz.isolate import decode as decode_isolated
 
 DEFAULT_MAX_BYTES = 1 << 32
 
@@ -21,6 +23,7 @@ def decompress(
     *,
     reference: Mapping[str, Any] | Reference | None = None,
     max_bytes: int = DEFAULT_MAX_BYTES,
+    isolate: bool | Isolation = False,
     threads: int = 1,
 ) -> dict[str, Array]:
     """Decode a payload of `compress`.
@@ -30,7 +33,9 @@ def decompress(
             ``isolate=True`` where the sender is not trusted.
         reference: the model that the sender coded against; ignored by a payload that needs none.
         max_bytes: largest sum of decoded bytes that is accepted, checked before any tensor is allocated.
-        threads: blocks decoded at once, >= 1.
+        isolate: decode in a pooled worker process with memory and time limits, so that a crash there costs this
+            payload only (DecoderCrashedError). POSIX only.
+        threads: blocks decoded at once, >= 1; one in a worker process.
 
     Returns:
         Names, order, dtypes and shapes as they were. The arrays are writable, own their memory, and are accepted
@@ -45,7 +50,11 @@ def decompress(
     directory, data = read_directory(payload, held, max_bytes)
     jobs = list(plan(directory, data, held))
     out: list[Array | None] = [None] * len(directory.layout.names)
-    if threads <= 1:
+    if isolate:
+        limits = isolate if isinstance(isolate, Isolation) else Isolation()
+        flats = decode_isolated(memoryview(payload).cast("B"), directory, held, limits)
+        _place(out, jobs, ([flats[at] for at in job.positions] for job in jobs), directory)
+    elif threads <= 1:
         results: Iterator[list[Array]] = map(Job.decode, jobs)
         _place(out, jobs, results, directory)
     else:
