@@ -1,0 +1,134 @@
+"""The uniform grid of `fedsz-q`: which step keeps a bound, and the passes between values and grid points.
+
+A value is coded as its nearest multiple of one step: decoded = round(point * step) in the tensor's dtype, where the
+product of the integer and the step is taken in float64. For float32 the step itself is a float32, so that the product
+is exact and rounds once. 0 stays exactly 0 (pruned weights do).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedsz.compiled import compiled
+from fedsz.registry import CannotEncodeError, Floats
+
+#: Below this distance from 0, grid points are found in the tensor's own dtype, 16 values an instruction.
+NARROW = 1 << 15
+#: Largest distance of a grid point from 0.
+MAX_POINT = 1 << 31
+
+Symbols = NDArray[Any]  # uint16 or uint32
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Grid points ``low`` to ``low + bins - 1`` in steps of ``step``; a symbol is a point minus ``low``."""
+
+    step: float
+    low: int
+    bins: int
+
+    @property
+    def narrow(self) -> bool:
+        """Whether points can be found in the tensor's own dtype."""
+        return max(-self.low, self.low + self.bins - 1) < NARROW
+
+
+def choose_grid(low: float, high: float, bound: float, dtype: np.dtype[np.floating]) -> Grid:
+    """The widest grid that is sure to keep *bound* for values of *dtype* between *low* and *high*.
+
+    The step is a little below 2 * bound, by what the roundings of quantising and of the decoded value can add: with P
+    the largest point and u = 2^-24 (float32), u P each for the inverse step, the product and the result.
+
+    Raises: CannotEncodeError where the bound is not well above the spacing of the values.
+    """
+    digits = 24 if dtype.itemsize == 4 else 53
+    largest = max(abs(low), abs(high))
+    point = largest / (2 * bound)
+    if not point < MAX_POINT / 2:
+        raise CannotEncodeError
+    slack = point * 2.0 ** (1 - digits) * (3 if point < NARROW - 2 or dtype.itemsize == 8 else 1)
+    if slack > 0.25:
+        raise CannotEncodeError
+    step = 2 * bound / (1 + slack) * (1 - 2.0**-50)
+    if dtype.itemsize == 4:
+        rounded = np.float32(step)
+        step = float(rounded if rounded <= step else np.nextafter(rounded, np.float32(0)))
+    if step < np.finfo(dtype).smallest_normal:
+        raise CannotEncodeError
+    inverse = inverse_of(step, dtype)
+    # Within 0.01 of halfway the outer point is counted in: rounding (at most 2^15 * 2^-23) never leaves the grid.
+    first, last = math.floor(low * inverse + 0.49), math.ceil(high * inverse - 0.49)
+    return Grid(step, first, last - first + 1)
+
+
+def inverse_of(step: float, dtype: np.dtype[np.floating]) -> float:
+    """1 / step as quantising uses it."""
+    return float(np.float32(1 / step)) if dtype.itemsize == 4 else 1 / step
+
+
+@compiled
+def _quantise_narrow(values: Any, inverse: Any, step: Any, low: Any, limit: Any, symbols: Any) -> bool:
+    outside = False
+    for i in range(values.size):
+        value = values[i]
+        point = np.rint(value * inverse)
+        symbols[i] = np.uint16(np.int32(point) - low)
+        outside |= not (abs(point * step - value) < limit)
+    return not outside
+
+
+@compiled
+def _quantise_wide(values: Any, inverse: float, step: float, low: int, bound: float, symbols: Any) -> bool:
+    outside = False
+    for i in range(values.size):
+        value = np.float64(values[i])
+        point = np.rint(value * inverse)
+        symbols[i] = np.int64(point) - low
+        decoded = values.dtype.type(point * step)
+        outside |= not (abs(np.float64(decoded) - value) <= bound)
+    return not outside
+
+
+def quantise(values: Floats, grid: Grid, bound: float) -> Symbols:
+    """The symbol of every value, proven to decode within *bound*.
+
+    Args:
+        values: between the *low* and *high* from which *grid* was chosen.
+
+    Returns:
+        uint16 where that holds every symbol, else uint32.
+
+    Raises: CannotEncodeError where some value would not decode within the bound.
+    """
+    symbols: Symbols = np.empty(values.size, np.uint16)
+    if grid.bins > 1 << 16:
+        symbols = np.empty(values.size, np.uint32)
+    if grid.narrow:
+        real = values.dtype.type
+        limit = real(bound)
+        if limit > bound:
+            limit = np.nextafter(limit, real(0))
+        # A difference rounds to a number below the limit only if it is below it: the test may refuse, never lie.
+        inverse = real(inverse_of(grid.step, values.dtype))
+        if _quantise_narrow(values, inverse, real(grid.step), np.int32(grid.low), limit, symbols):
+            return symbols
+    if not _quantise_wide(values, 1 / grid.step, grid.step, grid.low, bound, symbols):
+        raise CannotEncodeError
+    return symbols
+
+
+@compiled
+def _dequantise(symbols: Any, low: int, step: float, values: Any) -> None:
+    for i in range(symbols.size):
+        values[i] = np.float64(np.int64(symbols[i]) + low) * step
+
+
+def dequantise(symbols: Symbols, grid: Grid, values: Floats) -> None:
+    """Fill *values* from as many *symbols*."""
+    _dequantise(symbols, grid.low, grid.step, values)
