@@ -10,6 +10,7 @@ from typing import Any
 
 from devices.errors import ProfileError, UnknownDeviceError
 from devices.profile import DeviceProfile
+from devices.profile_file import read_profile, read_yaml
 from devices.scores import (
     SCORES,
     Conversion,
@@ -31,7 +32,12 @@ def catalogue() -> Mapping[str, DeviceProfile]:
 
 
 def profile(name: str) -> DeviceProfile:
-    """One device; UnknownDeviceError, with the names there are, where it is not known."""
+    """One device: by name, or from a file that a calibration wrote (a name that ends in ``.yaml``).
+
+    Raises: UnknownDeviceError, with the names there are; ProfileError where the file is not a profile.
+    """
+    if name.endswith((".yaml", ".yml")):
+        return read_profile(Path(name))
     known = catalogue()
     if name not in known:
         raise UnknownDeviceError(name, tuple(known))
@@ -41,17 +47,6 @@ def profile(name: str) -> DeviceProfile:
 def reference() -> str:
     """The machine whose time the factors multiply, in words."""
     return _load(CATALOGUE)[1]
-
-
-def read_yaml(file: Path) -> Any:
-    """Parse YAML 1.2; duplicate keys are an error."""
-    from ruamel.yaml import YAML  # here: `devices.limits` must be importable with the standard library alone
-    from ruamel.yaml.error import YAMLError
-
-    try:
-        return YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
-    except YAMLError as error:
-        raise ProfileError(str(file), str(error)) from error
 
 
 @cache
@@ -132,7 +127,6 @@ def _device(
         lossless_spread=lossless.spread,
         idle_w=power.get("idle_w"),
         busy_w=power.get("busy_w"),
-        radio_w=power.get("radio_w"),
         sources=(*cited, how, *([raw["notes"]] if "notes" in raw else [])),
     )
 

@@ -95,7 +95,7 @@ def _failure(error: Exception) -> tuple[object, ...]:
 
 def _answer(sock: socket.socket) -> None:
     try:
-        module, name, args, kwargs, threads = receive(sock)
+        module, name, args, kwargs, threads, in_step = receive(sock)
         function: Any = import_module(module)
         for part in name.split("."):
             function = getattr(function, part)
@@ -106,6 +106,9 @@ def _answer(sock: socket.socket) -> None:
         send(sock, _failure(error))
         return
     gc.collect()  # the rubbish of the last call is not this call's work
+    if in_step:  # the parent sets the CPU quota now, so that imports and transfers were not slowed
+        send(sock, ("ready",))
+        receive(sock)
     _reset_peak()
     wall, cpu = time.perf_counter(), time.process_time()
     try:
@@ -116,6 +119,9 @@ def _answer(sock: socket.socket) -> None:
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     peak = _peak_bytes()
     del args, kwargs
+    if in_step:  # and lifts it again
+        send(sock, ("done",))
+        receive(sock)
     try:
         send(sock, ("ok", result, wall, cpu, peak))
     except (pickle.PicklingError, TypeError, AttributeError) as error:  # a result that cannot travel

@@ -156,12 +156,26 @@ class ControlGroup:
             if asked and name not in self._folders:
                 raise LimitError(name, "the control group was made without it")
         if limits.cpu_share is not None:
-            self._apply_cpu(limits)
+            self._apply_cpu(limits)  # refuse now what the kernel would refuse later
         if limits.cpus is not None:
             self._apply_cpus(limits.cpus)
         if limits.memory_bytes is not None:
             self._apply_memory(limits.memory_bytes)
         self.limits = limits
+
+    def hold_back(self) -> None:
+        """Put the CPU quota in force; nothing where the group has none."""
+        if self.limits.cpu_share is not None:
+            self._apply_cpu(self.limits)
+
+    def let_run(self) -> None:
+        """Lift the CPU quota until `hold_back`; the other limits stay."""
+        if "cpu" in self._folders:
+            folder = self._folders["cpu"]
+            if self._mounted["cpu"].version == 2:
+                _write(folder / "cpu.max", "max", "cpu_share")
+            else:
+                _write(folder / "cpu.cfs_quota_us", "-1", "cpu_share")
 
     def memory_kills(self) -> int:
         """How many processes of this group the kernel killed for want of memory, since it was made."""
@@ -234,8 +248,7 @@ class ControlGroup:
         if self._mounted["cpu"].version == 2:
             _write_checked(folder / "cpu.max", f"{quota} {period}", "cpu_share")
             return
-        # Lifting the quota first: the kernel refuses a pair that is impossible halfway.
-        _write(folder / "cpu.cfs_quota_us", "-1", "cpu_share")
+        self.let_run()  # the kernel refuses a pair that is impossible halfway
         _write_checked(folder / "cpu.cfs_period_us", str(period), "cpu_share")
         _write_checked(folder / "cpu.cfs_quota_us", str(quota), "cpu_share")
 

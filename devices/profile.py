@@ -28,7 +28,6 @@ class DeviceProfile:
         train_spread, compress_spread, lossless_spread: multiplicative uncertainty (95 %): the true factor lies in
             ``factor / spread`` to ``factor * spread``. 1.0 means measured on the spot.
         idle_w, busy_w: electrical power at rest and under full load, of the whole device; None where no source says.
-        radio_w: power added while sending or receiving; None where no source says.
         sources: where each figure comes from, one line each.
     """
 
@@ -45,7 +44,6 @@ class DeviceProfile:
     train_spread: float = 1.0
     compress_spread: float = 1.0
     lossless_spread: float = 1.0
-    radio_w: float | None = None
 
     def __post_init__(self) -> None:
         where = f"device {self.name}"

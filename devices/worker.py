@@ -38,8 +38,9 @@ class Worker:
     """A context manager around one child process (started afresh, not forked).
 
     The child enters its control group before it imports anything, so the libraries it loads count against the
-    memory ceiling, as they do on a device. It keeps modules and caches between calls. A child that died is
-    replaced by a new one at the next call; so one client that runs out of memory costs one call.
+    memory ceiling, as they do on a device. The CPU quota is in force during the measured part of a call only: imports
+    and the transfer of arguments and results are ours, not the device's. The child keeps modules and caches between
+    calls. One that died is replaced at the next call; so a client that runs out of memory costs one call.
 
     Not thread-safe: one call at a time, which is also what makes its measurements worth something.
 
@@ -122,8 +123,7 @@ class Worker:
         assert self._socket is not None
         self._socket.settimeout(self.timeout_s)
         try:
-            send(self._socket, (module, name, args, kwargs, self.threads))
-            answer = receive(self._socket)
+            answer = self._exchange(self._socket, (module, name, args, kwargs, self.threads))
         except TimeoutError:
             self._stop()
             assert self.timeout_s is not None
@@ -139,6 +139,23 @@ class Worker:
         error = pickle.loads(packed)  # noqa: S301  # from our own child
         error.add_note(f"raised in a worker while {what}:\n{trace}")
         raise error
+
+    def _exchange(self, sock: socket.socket, request: tuple[object, ...]) -> Any:
+        """Send one call and wait for its outcome, with the CPU quota in force during the measured part only."""
+        in_step = self._group is not None and self.limits.cpu_share is not None
+        send(sock, (*request, in_step))
+        answer = receive(sock)
+        while answer[0] in ("ready", "done"):
+            assert self._group is not None
+            if answer[0] == "ready":
+                self._group.hold_back()
+            else:
+                self._group.let_run()
+            send(sock, "go")
+            answer = receive(sock)
+        if in_step and self._group is not None:
+            self._group.let_run()  # also after an exception, which comes without "done"
+        return answer
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
@@ -158,6 +175,7 @@ class Worker:
             os.close(life_read)
         self._socket = ours
         if self._group is not None:
+            self._group.let_run()
             self._group.add(self._process.pid)
         send(ours, [str(Path(entry).absolute()) for entry in sys.path])
 

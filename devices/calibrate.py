@@ -1,0 +1,160 @@
+"""Measure this machine and write its profile: on a real Raspberry Pi this gives a real Raspberry Pi."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from devices import kernels as builtin
+from devices.catalogue import CATALOGUE
+from devices.errors import ProfileError
+from devices.profile import WORKS, DeviceProfile, Work
+from devices.profile_file import read_yaml
+from devices.worker import Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One piece of work to be timed.
+
+    Attributes:
+        name: for the profile's sources.
+        work: which factor it counts for; ``copy`` is reported only.
+        function: importable (it runs in a `Worker`), called with *args*; its result is dropped.
+        reference_s: median seconds on the reference host, one thread.
+    """
+
+    name: str
+    work: Work | Literal["copy"]
+    function: Callable[..., object]
+    reference_s: float
+    args: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """What one kernel took here: every value, in the order of measurement, in seconds."""
+
+    kernel: Kernel
+    seconds: tuple[float, ...]
+
+    @property
+    def median_s(self) -> float:
+        """The middle one."""
+        return statistics.median(self.seconds)
+
+    @property
+    def factor(self) -> float:
+        """Time here per time on the reference host."""
+        return self.median_s / self.kernel.reference_s
+
+    @property
+    def scatter(self) -> float:
+        """Upper over lower quartile: 1 on a quiet machine."""
+        lower, _, upper = statistics.quantiles(self.seconds, n=4)
+        return upper / lower
+
+
+def builtin_kernels() -> tuple[Kernel, ...]:
+    """The kernels that need nothing but NumPy, with their reference times from the catalogue."""
+    reference: dict[str, float] = read_yaml(CATALOGUE)["reference"]["kernels_s"]
+    works: dict[str, Work | Literal["copy"]] = {
+        "training_step": "train",
+        "quantise_and_code": "compress",
+        "shuffle_and_deflate": "lossless",
+        "copy_memory": "copy",
+    }
+    return tuple(Kernel(name, work, getattr(builtin, name), reference[name]) for name, work in works.items())
+
+
+def measure(
+    kernels: Sequence[Kernel], *, repeats: int = 9, threads: int | None = None, on_cpu_time: bool = False
+) -> list[Timing]:
+    """Time every kernel *repeats* times, in turn (A B C A B C), so that a slow spell hits all of them.
+
+    Args:
+        repeats: at least 3.
+        threads: of the training kernels; None: all CPUs that this process may use. The others get one.
+        on_cpu_time: count CPU seconds, not wall seconds; for reference times on a machine that is not alone.
+    """
+    if repeats < 3:
+        raise ProfileError("calibration", f"repeats {repeats}; at least 3 are needed for a scatter")
+    cores = len(os.sched_getaffinity(0)) if threads is None else threads
+    seconds: list[list[float]] = [[] for _ in kernels]
+    with Worker(threads=1) as single, Worker(threads=cores) as parallel:
+        for turn in range(repeats + 1):
+            for kernel, values in zip(kernels, seconds, strict=True):
+                worker = parallel if kernel.work == "train" else single
+                _, took = worker.call(kernel.function, *kernel.args)
+                if turn:  # the first pass loads libraries, data and clocks
+                    values.append(took.cpu_s if on_cpu_time else took.wall_s)
+    return [Timing(kernel, tuple(values)) for kernel, values in zip(kernels, seconds, strict=True)]
+
+
+def calibrate(
+    name: str = "this-machine",
+    kernels: Sequence[Kernel] = (),
+    *,
+    repeats: int = 9,
+    threads: int | None = None,
+    idle_w: float | None = None,
+    busy_w: float | None = None,
+) -> DeviceProfile:
+    """Measure this machine; takes some seconds.
+
+    Args:
+        kernels: real ones (a training step, SZ2, ...) beside the built-in ones; where a kind of work has real ones,
+            they alone make its factor.
+        idle_w, busy_w: from a power meter, where there is one.
+    """
+    real = {kernel.work for kernel in kernels}
+    chosen = [*kernels, *(kernel for kernel in builtin_kernels() if kernel.work not in real)]
+    timings = measure(chosen, repeats=repeats, threads=threads)
+    factors = {
+        work: _combined([timing for timing in timings if timing.kernel.work == work]) for work in WORKS
+    }
+    return DeviceProfile(
+        name=name,
+        description=f"{platform.machine()} {_cpu_model()}, calibrated",
+        cores=len(os.sched_getaffinity(0)) if threads is None else threads,
+        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        train_factor=factors["train"][0],
+        compress_factor=factors["compress"][0],
+        lossless_factor=factors["lossless"][0],
+        train_spread=factors["train"][1],
+        compress_spread=factors["compress"][1],
+        lossless_spread=factors["lossless"][1],
+        idle_w=idle_w,
+        busy_w=busy_w,
+        sources=tuple(
+            f"{timing.kernel.name} ({timing.kernel.work}): median {timing.median_s * 1e3:.3g} ms of {repeats}, "
+            f"{timing.factor:.3g} x the reference host, scatter {timing.scatter:.3g}"
+            for timing in timings
+        ),
+    )
+
+
+def _combined(timings: Sequence[Timing]) -> tuple[float, float]:
+    """One factor from several kernels: geometric mean, and a spread that covers each of them and its scatter."""
+    logs = [math.log(timing.factor) for timing in timings]
+    mean = statistics.fmean(logs)
+    apart = max(abs(value - mean) for value in logs)
+    noise = max(math.log(timing.scatter) for timing in timings)
+    return math.exp(mean), math.exp(math.hypot(apart, noise))
+
+
+def _cpu_model() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() in ("model name", "Model", "Hardware"):
+                return value.strip()
+    except OSError:
+        pass
+    return platform.processor() or "unknown CPU"
