@@ -34,7 +34,7 @@ def decompress(
         reference: the model that the sender coded against; ignored by a payload that needs none.
         max_bytes: largest sum of decoded bytes that is accepted, checked before any tensor is allocated.
         isolate: decode in a pooled worker process with memory and time limits, so that a crash there costs this
-            payload only (DecoderCrashedError). POSIX only.
+            payload only (DecoderCrashedError). Linux only.
         threads: blocks decoded at once, >= 1; one in a worker process.
 
     Returns:

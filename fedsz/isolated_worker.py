@@ -1,8 +1,7 @@
-"""The child of `fedsz.isolate`: decodes payloads until its socket closes. ``python -m fedsz.isolated_worker FD``."""
+"""The nursery and its workers: the other side of `fedsz.workers`. ``python -m fedsz.isolated_worker FD``."""
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 import os
 import resource
@@ -18,66 +17,85 @@ import fedsz
 from fedsz.container import read_directory
 from fedsz.decompression import plan
 from fedsz.globalmodel import Reference
-from fedsz.isolate import offsets, receive, send
+from fedsz.isolate import offsets
+from fedsz.workers import receive, send
 
-_PR_SET_PDEATHSIG = 1
-
-
-def _mapped_bytes() -> int:
-    """Address space in use; 0 where the system does not say, which leaves the limit generous by nothing."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[0]) * mmap.PAGESIZE
-    except OSError:
-        return 4 << 30
+# The caller gives up first and says so; the alarm ends a worker whose caller is gone.
+_ALARM_GRACE_S = 5.0
 
 
-def _limit_memory(allowed: int | None) -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (hard if allowed is None else _mapped_bytes() + allowed, hard))
-
-
-def _decode(request: dict[str, Any], files: list[int], held: Reference | None) -> None:
-    # The mappings go when the arrays over them do.
-    payload = memoryview(mmap.mmap(files[0], request["payload_bytes"], access=mmap.ACCESS_READ))
-    directory, data = read_directory(payload, held, request["max_bytes"])
-    starts, size = offsets(directory.layout)
-    assert size == request["result_bytes"]
-    target = np.frombuffer(mmap.mmap(files[1], max(size, 1)), np.uint8)
-    for job in plan(directory, data, held):
-        for at, flat in zip(job.positions, job.decode(), strict=True):
-            target[starts[at] : starts[at] + flat.nbytes] = flat.view(np.uint8)
-
-
-def main() -> None:
-    """Serve requests one after the other."""
+def nursery(channel: socket.socket) -> None:
+    """Load the codecs, then fork a worker for every socket that comes."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    channel = socket.socket(fileno=int(sys.argv[1]))
-    for info in fedsz.codecs().values():
-        assert info.codec_id  # asking has loaded the libraries, outside any payload's time and memory limit
+    fedsz.codecs()  # asking loads the libraries
     send(channel, {"ready": True}, [])
-    held: Reference | None = None
     while (received := receive(channel)) is not None:
         request, files = received
+        if "status" in request:
+            _, status = os.waitpid(request["status"], 0)
+            send(channel, {"status": os.waitstatus_to_exitcode(status)}, [])
+            continue
+        pid = os.fork()
+        if pid == 0:
+            channel.close()
+            try:
+                _Server(socket.socket(fileno=files[0])).run()
+            finally:
+                os._exit(1)
+        os.close(files[0])
+        send(channel, {"pid": pid}, [])
+
+
+class _Server:
+    """A worker: decodes payloads until its socket closes."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._held: Reference | None = None
+        self._result = np.empty(0, np.uint8)
+
+    def run(self) -> None:
+        while (received := receive(self._channel)) is not None:
+            answer = self._answer(*received)
+            send(self._channel, answer, [])
+        os._exit(0)
+
+    def _answer(self, request: dict[str, Any], files: list[int]) -> dict[str, Any]:
         try:
+            payload = memoryview(mmap.mmap(files[0], request["payload_bytes"], access=mmap.ACCESS_READ))
+            if request["new_result_bytes"]:
+                self._result = np.frombuffer(mmap.mmap(files[1], request["new_result_bytes"]), np.uint8)
             if request["reference"]:
-                with mmap.mmap(files[2], 0, access=mmap.ACCESS_READ) as packed:
-                    held = Reference(fedsz.decompress(bytes(packed), max_bytes=1 << 62))
-            _limit_memory(request["memory_bytes"])
-            _decode(request, files, held)
-            answer: dict[str, Any] = {"ok": True}
+                packed = mmap.mmap(files[-1], 0, access=mmap.ACCESS_READ)
+                self._held = Reference(fedsz.decompress(memoryview(packed), max_bytes=1 << 62))
+            _limit(request["memory_bytes"], request["seconds"] + _ALARM_GRACE_S)
+            self._decode(payload, request["max_bytes"])
         except fedsz.CodecUnavailableError as error:
-            answer = {"error": "CodecUnavailableError", "args": [error.codec_id, error.why, error.install]}
+            return {"error": "CodecUnavailableError", "args": [error.codec_id, error.why, error.install]}
         except (fedsz.FedSZError, MemoryError) as error:
-            answer = {"error": type(error).__name__, "text": str(error)[:1000]}
+            return {"error": type(error).__name__, "text": str(error)[:1000]}
         finally:
-            _limit_memory(None)
+            _limit(None, 0)
             for file in files:
                 os.close(file)
-        send(channel, answer, [])
+        return {"ok": True}
+
+    def _decode(self, payload: memoryview, max_bytes: int) -> None:
+        directory, data = read_directory(payload, self._held, max_bytes)
+        starts, _ = offsets(directory.layout)
+        for job in plan(directory, data, self._held):
+            for at, flat in zip(job.positions, job.decode(), strict=True):
+                self._result[starts[at] : starts[at] + flat.nbytes] = flat.view(np.uint8)
+
+
+def _limit(memory_bytes: int | None, seconds: float) -> None:
+    """Allow *memory_bytes* beyond what is mapped now (None: no limit) and *seconds* until SIGALRM kills (0: never)."""
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * mmap.PAGESIZE
+    resource.setrlimit(resource.RLIMIT_AS, (hard if memory_bytes is None else mapped + memory_bytes, hard))
+    signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 if __name__ == "__main__":
-    main()
+    nursery(socket.socket(fileno=int(sys.argv[1])))
