@@ -1,0 +1,94 @@
+"""Device limits under cgroup v2, as a full kernel has it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from devices.errors import LimitError
+from devices.limits import ControlGroup, Limits, controllers, new_name
+
+pytestmark = pytest.mark.root
+
+# Each waits for a line, so that the work begins inside the control group.
+BURN = """
+import sys, time
+sys.stdin.readline()
+wall, cpu = time.monotonic(), time.process_time()
+while time.process_time() - cpu < 0.3:
+    pass
+print(time.monotonic() - wall)
+"""
+GRAB = """
+import sys
+sys.stdin.readline()
+block = bytearray(int(sys.argv[1]))
+block[::4096] = b"x" * len(block[::4096])
+print(len(block))
+"""
+
+
+def start(program: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", program, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def in_group(limits: Limits, program: str, *arguments: str) -> tuple[str, int, int, float]:
+    """Output, exit status, kills for memory and throttled seconds of *program* under *limits*."""
+    with ControlGroup(new_name("test"), limits) as group:
+        child = start(program, *arguments)
+        group.add(child.pid)
+        output, _ = child.communicate("go\n", timeout=60)
+        return output, child.returncode, group.memory_kills(), group.throttled_s()
+
+
+def test_this_kernel_has_the_second_version_only():
+    found = controllers()
+    assert {found["cpu"].version, found["memory"].version} == {2}
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5])
+def test_a_cpu_share_stretches_work_to_within_a_tenth(share):
+    output, status, _, throttled_s = in_group(Limits(cpu_share=share), BURN)
+    assert status == 0
+    assert float(output) == pytest.approx(0.3 / share, rel=0.1)
+    assert throttled_s > 0
+
+
+def test_lifting_the_share_lets_work_run_and_holding_back_slows_it_again():
+    walls = []
+    with ControlGroup(new_name("test"), Limits(cpu_share=0.25)) as group:
+        for lift in (True, False):
+            (group.let_run if lift else group.hold_back)()
+            child = start(BURN)
+            group.add(child.pid)
+            walls.append(float(child.communicate("go\n", timeout=60)[0]))
+    assert walls[1] == pytest.approx(1.2, rel=0.1)
+    assert walls[1] > 2.5 * walls[0]
+
+
+def test_a_memory_ceiling_kills_and_says_so():
+    _, status, kills, _ = in_group(Limits(memory_bytes=48 << 20), GRAB, str(128 << 20))
+    assert status == -9
+    assert kills == 1
+
+
+def test_below_the_ceiling_nobody_is_killed():
+    output, status, kills, _ = in_group(Limits(memory_bytes=96 << 20), GRAB, str(32 << 20))
+    assert (output.strip(), status, kills) == (str(32 << 20), 0, 0)
+
+
+def test_a_controller_that_is_absent_is_an_error_and_leaves_nothing():
+    assert "cpuset" not in controllers()  # a kernel of one processor has none
+    with (
+        pytest.raises(LimitError, match="offers no such control group controller"),
+        ControlGroup(new_name("test"), Limits(cpus=(0,), memory_bytes=64 << 20)),
+    ):
+        pass
+    assert not [path for path in controllers()["cpu"].mount.iterdir() if path.name.startswith("fz")]
