@@ -17,6 +17,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from netem.units import format_rate
 from testbed.crossover import Crossover, rate_text
 from testbed.files import write_derived
+from testbed.plot_codec import ratio_figure
+from testbed.plot_rounds import accuracy_figure, timeline_figure
 from testbed.row import PARTS, CodecUsed, Row
 from testbed.split import Quartiles, Summary, summarise
 from testbed.style import PAPER, PART_COLOURS, PART_HATCHES, Look, Theme, drawn, looks
@@ -209,7 +211,9 @@ def _chosen(points: Sequence[Summary]) -> list[Summary]:
 
 def _bars(axes: Axes, points: Sequence[Summary], look: dict[CodecUsed, Look], theme: Theme) -> None:
     chosen = _chosen(points)
-    height, ticks, labels = 0.0, [], []
+    height = 0.0
+    ticks: list[float] = []
+    labels: list[str] = []
     rate = shown = chosen[0].rate_bps
     for item in chosen:
         if item.rate_bps != rate:
@@ -263,11 +267,20 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     return paths
 
 
-def save_all(rows: Sequence[Row], found: Sequence[Crossover], folder: Path) -> list[Path]:
-    """Every picture that these rows allow. Without a usable row there is none."""
+def figures(rows: Sequence[Row], found: Sequence[Crossover], theme: Theme = PAPER) -> dict[str, Figure]:
+    """Every picture that these rows allow, by file name. Without a usable row there is none."""
     if not any(row.usable for row in rows):
-        return []
-    return [
-        *save(time_figure(rows, found), folder, "round-time"),
-        *save(split_figure(rows), folder, "round-split"),
-    ]
+        return {}
+    made = {
+        "round-time": time_figure(rows, found, theme),
+        "round-split": split_figure(rows, theme),
+        "ratio-speed": ratio_figure(rows, theme),
+        "timeline": timeline_figure(rows, theme),
+        "accuracy": accuracy_figure(rows, theme),
+    }
+    return {name: figure for name, figure in made.items() if figure is not None}
+
+
+def save_all(rows: Sequence[Row], found: Sequence[Crossover], folder: Path) -> list[Path]:
+    """Write every picture that these rows allow."""
+    return [path for name, figure in figures(rows, found).items() for path in save(figure, folder, name)]

@@ -5,6 +5,7 @@ The seven parts add up to the client's round time; a row for which they do not c
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -52,6 +53,8 @@ class Row:
         trusted: False where the host could not shape, serve or time this round truthfully; *untrusted_because* says
             why. Untrusted rows stay in the file and out of the statistics.
         source: part -> how its duration came about.
+        spans: (part, start, end) in order, seconds since the round began; empty where nobody noted them. Waiting may
+            come in several pieces (for the server to take the update, then for others).
         accuracy: of the global model after this round, 0 to 1; the same for all clients; None if not evaluated.
     """
 
@@ -91,6 +94,7 @@ class Row:
     accuracy: float | None = None
     source: Mapping[str, Source] = field(default_factory=dict)
     values: Mapping[str, str] = field(default_factory=dict)
+    spans: tuple[tuple[str, float, float], ...] = ()
 
     def __post_init__(self) -> None:
         where = f"cell {self.cell}, round {self.round}, client {self.client}"
@@ -121,6 +125,13 @@ class Row:
         """Length of one of `PARTS`."""
         value: float = getattr(self, f"{part}_s")
         return value
+
+    def timeline(self) -> tuple[tuple[str, float, float], ...]:
+        """`spans`; where nobody noted them, the parts one after the other."""
+        if self.spans:
+            return self.spans
+        ends = list(itertools.accumulate((self.seconds(part) for part in PARTS), initial=0.0))
+        return tuple((part, start, end) for part, start, end in zip(PARTS, ends, ends[1:], strict=False))
 
     @property
     def busy_s(self) -> float:
@@ -157,8 +168,9 @@ def row_from_dict(data: Mapping[str, Any], where: str) -> Row:
     if unknown:
         raise RecordError(where, f"unknown field {unknown[0]!r}")
     try:
-        return Row(**{**values, "codec": CodecUsed(**values["codec"])})
-    except (TypeError, KeyError) as error:
+        spans = tuple((str(part), float(start), float(end)) for part, start, end in values.get("spans", ()))
+        return Row(**{**values, "codec": CodecUsed(**values["codec"]), "spans": spans})
+    except (TypeError, ValueError, KeyError) as error:
         raise RecordError(where, f"not a row: {error}") from error
     except RecordError as error:
         raise RecordError(f"{where}: {error.where}", error.why) from error

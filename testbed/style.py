@@ -46,7 +46,7 @@ PART_COLOURS = {
     "wait": "#e3e3e3",
 }
 # A second sign for the parts whose colours lie closest in grey print.
-PART_HATCHES = {"compress": "////", "decompress": "\\\\\\\\", "wait": "...."}
+PART_HATCHES = {"compress": "////", "decompress": "\\\\\\\\"}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,63 @@
+"""What each codec trades: how small against how fast."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from testbed.row import CodecUsed, Row
+from testbed.style import PAPER, Theme, drawn, looks
+
+
+def ratio_figure(rows: Sequence[Row], theme: Theme = PAPER) -> Figure | None:
+    """Compression ratio over the speed of compressing on the device; filled signs and bars from quartile to quartile.
+
+    None where no codec but ``none`` was used.
+    """
+    groups: dict[tuple[str, str], dict[CodecUsed, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        if row.usable and row.codec.id != "none" and row.payload_bytes and row.compress_s > 0:
+            groups[row.fleet, row.device][row.codec].append(row)
+    if not groups:
+        return None
+    look = looks((row.codec for row in rows), theme)
+    with drawn(theme):
+        figure = Figure(figsize=(max(5.6, 3.9 * len(groups)), 3.8), layout="constrained")
+        grid = figure.subplots(1, len(groups), squeeze=False, sharey=True, sharex=True)
+        for axes, ((fleet, device), codecs) in zip(grid[0], groups.items(), strict=True):
+            for codec, mine in codecs.items():
+                speeds = np.percentile(
+                    [row.update_bytes / row.compress_s / 1e6 for row in mine], [25, 50, 75]
+                )
+                ratios = np.percentile([row.update_bytes / row.payload_bytes for row in mine], [25, 50, 75])
+                style = look[codec]
+                axes.errorbar(
+                    speeds[1],
+                    ratios[1],
+                    xerr=[[speeds[1] - speeds[0]], [speeds[2] - speeds[1]]],
+                    yerr=[[ratios[1] - ratios[0]], [ratios[2] - ratios[1]]],
+                    color=style.colour,
+                    marker=style.marker,
+                    markersize=7,
+                    linestyle="none",
+                    label=style.name,
+                )
+            axes.set_title(f"{fleet} ({device})")
+            axes.set_xscale("log")
+            axes.set_xlabel("compression speed (MB/s)")
+            axes.grid(visible=True)
+            axes.margins(0.15)
+            low, high = axes.get_xlim()
+            if high / low < 30:
+                axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.xaxis.set_minor_formatter(NullFormatter())
+        grid[0][0].set_ylabel("compression ratio")
+        grid[0][0].set_ylim(0, 1.12 * grid[0][0].get_ylim()[1])
+        handles, labels = grid[0][0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(handles))
+    return figure

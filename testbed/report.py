@@ -1,0 +1,312 @@
+"""``report.html``: one file that needs no network, answer first, made from the record files of a run alone."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from netem.units import format_rate, format_size
+from testbed.crossover import FILE, Crossover, crossovers, read_crossovers
+from testbed.estimate import Estimate
+from testbed.files import write_derived
+from testbed.html import PAGE, Html, element, picture, table
+from testbed.plot import figures
+from testbed.record import Results, read_results
+from testbed.row import PARTS, Row
+from testbed.scenario_yaml import to_yaml
+from testbed.split import codec_name, summarise
+from testbed.tables import estimate_text, seconds_text
+
+REPORT = "report.html"
+FIDELITY = "fidelity.json"
+
+# Title, caption and spoken label of each picture, in the order of the page.
+_PICTURES = {
+    "round-time": (
+        "Round time over bandwidth",
+        (
+            "Medians and quartiles over clients, rounds and repeats; dotted lines mark crossovers, the bands around "
+            "them their 95 % intervals. Below: only the parts that a codec can change."
+        ),
+    ),
+    "round-split": (
+        "Where the time goes",
+        "Means, which add up to the round; a few of the swept rates. A client's waiting is time that others took.",
+    ),
+    "ratio-speed": (
+        "Ratio against speed",
+        "On the device; the whole payload counts, header and checksum included.",
+    ),
+    "timeline": ("One round, client by client", "The first round at a middle rate of the sweep."),
+    "accuracy": ("Accuracy over emulated time", "Of the global model, after each round of the first repeat."),
+}
+
+
+def write_report(folder: str | Path) -> Path:
+    """Make ``report.html`` in a result folder; an older one is replaced.
+
+    Raises: as `read_results`.
+    """
+    folder = Path(folder)
+    results = read_results(folder)
+    found = read_crossovers(folder) if (folder / FILE).exists() else crossovers(results.rows)
+    fidelity = folder / FIDELITY
+    extra = json.loads(fidelity.read_text(encoding="utf-8")) if fidelity.exists() else None
+    path = folder / REPORT
+    write_derived(path, page(results, found, extra))
+    return path
+
+
+def page(results: Results, found: Sequence[Crossover], fidelity: Any = None) -> str:
+    """The whole document."""
+    manifest, rows = results.manifest, results.rows
+    name = str(manifest.get("name", "run"))
+    title = f"{name}: where compressing updates stops paying"
+    body = [
+        element("h1", title),
+        element("p", _subtitle(manifest, rows), class_="quiet"),
+        element("p", _scenario(manifest).get("description") or ""),
+        *_answer(found, rows),
+        _trust(results),
+        *_pictures(rows, found),
+        *_tables(rows, found),
+        *_fidelity(fidelity),
+        *_details(manifest),
+        element("footer", "Made from ", element("code", "run.json"), ", ", element("code", "rounds.jsonl"), " and ",
+                element("code", "cells.jsonl"), "; `testbed report` makes it again."),
+    ]  # fmt: skip
+    style = resources.files("testbed").joinpath("report.css").read_text(encoding="utf-8")
+    head = "".join(
+        [
+            '<meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            '<link rel="icon" href="data:,">',
+            element("title", title),
+            element("style", Html(style)),
+        ]
+    )
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>{head}</head>\n<body>\n{_joined(body)}\n</body>\n</html>\n'
+    )
+
+
+def _joined(parts: Sequence[Html]) -> str:
+    return "\n".join(part for part in parts if part)
+
+
+def _scenario(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    scenario = manifest.get("scenario")
+    return scenario if isinstance(scenario, Mapping) else {}
+
+
+def _subtitle(manifest: Mapping[str, Any], rows: Sequence[Row]) -> str:
+    engines = sorted({row.engine for row in rows})
+    links = {"mininet": "emulated links (Mininet)", "model": "modelled links"}
+    parts = [
+        str(manifest.get("started", "")),
+        ", ".join(links.get(engine, engine) for engine in engines),
+        f"{len({row.client for row in rows})} clients",
+        f"{len(rows)} client-rounds",
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+def _answer(found: Sequence[Crossover], rows: Sequence[Row]) -> list[Html]:
+    if not found:
+        text = "No crossover: every row of this run used the same codec, so there is nothing to compare."
+        return [element("p", text if rows else "No cell of this run is complete yet.")]
+    groups: dict[tuple[str, str, tuple[tuple[str, str], ...]], list[Crossover]] = {}
+    for item in found:
+        groups.setdefault((item.fleet, item.device, tuple(item.setting.items())), []).append(item)
+    cards = []
+    for (fleet, device, setting), mine in groups.items():
+        rest = "".join(f", {axis} {value}" for axis, value in setting)
+        lines = []
+        for item in mine:
+            lines += [element("dt", codec_name(item.codec)), element("dd", *_verdict(item))]
+        cards.append(
+            element("div", element("h3", f"{fleet} ({device}){rest}"), element("dl", *lines), class_="answer")
+        )
+    intro = "An update sent compressed arrives sooner than raw as long as the uplink is slower than this:"
+    return [element("p", intro), element("div", *cards, class_="answers")]
+
+
+def _verdict(item: Crossover) -> list[Html]:
+    rates = [point.rate_bps for point in item.points]
+    measured = item.measured
+    if measured.where == "within":
+        value, _, rest = estimate_text(measured, rates).partition(" [")
+        interval = f" [{rest}" if rest else ""
+        return [element("b", value), element("span", interval, class_="quiet")]
+    if measured.where == "above":
+        note = f" (closed form: {estimate_text(item.closed_form, [])})" if item.closed_form.value_bps else ""
+        return [element("b", f"above {format_rate(max(rates), 3)}"), element("span", note, class_="quiet")]
+    if measured.where == "below":
+        return [element("b", f"below {format_rate(min(rates), 3)}"),
+                element("span", " (does not pay in the swept range)", class_="quiet")]  # fmt: skip
+    return [element("span", measured.note, class_="quiet")]
+
+
+def _trust(results: Results) -> Html:
+    rows = results.rows
+    untrusted = [row for row in rows if not row.trusted]
+    unfinished = Counter(row.status for row in rows if row.status != "ok")
+    sentences = [
+        f"{len(rows) - len(untrusted)} of {len(rows)} client-rounds are trusted."
+        if rows
+        else "Nothing has been measured yet."
+    ]
+    for reason, times in Counter(row.untrusted_because for row in untrusted).most_common(3):
+        sentences.append(f"Untrusted and left out: {times} ({reason}).")
+    for status, times in unfinished.items():
+        sentences.append(f"{times} {status}.")
+    if any(row.engine == "model" for row in rows):
+        sentences.append("Transfer times are modelled, not measured on links.")
+    if any("drawn" in row.source.values() for row in rows):
+        sentences.append("Some work times are drawn from one measurement for each kind of device.")
+    wall = sum(cell.transfer_wall_s for cell in results.cells)
+    emulated = sum(cell.transfer_emulated_s for cell in results.cells)
+    if wall > 0.0:
+        sentences.append(
+            f"Transfers of {seconds_text(emulated)} emulated seconds took {seconds_text(wall)} s of wall time."
+        )
+    notes = {item for row in rows for item in row.source.values()}
+    warn = bool(untrusted or unfinished or not rows or "modelled" in notes)
+    return element("p", " ".join(sentences), class_="trust warn" if warn else "trust")
+
+
+def _pictures(rows: Sequence[Row], found: Sequence[Crossover]) -> list[Html]:
+    parts = []
+    for name, figure in figures(rows, found, PAGE).items():
+        title, caption = _PICTURES[name]
+        parts += [
+            element("h2", title),
+            picture(figure, f"{title}. {caption}"),
+            element("p", caption, class_="quiet"),
+        ]
+    return parts
+
+
+def _tables(rows: Sequence[Row], found: Sequence[Crossover]) -> list[Html]:
+    parts = []
+    if found:
+        parts += [element("h2", "Crossovers"), _crossover_table(found)]
+        notes = dict.fromkeys(item.measured.note for item in found if item.measured.note)
+        caption = (
+            "Closed form: 8 (S - S') / (t_C + t_D), in payload bits; S, S' are the payloads without and with the "
+            "codec, t_C and t_D the seconds that it adds. Intervals: 95 %, bootstrap over repeats."
+        )
+        parts.append(element("p", " ".join([caption, *notes]), class_="quiet"))
+    if rows:
+        split = element(
+            "details", element("summary", "Every point of the sweep (seconds, means)"), _split_table(rows)
+        )
+        parts += [element("h2", "The numbers"), split]
+    return parts
+
+
+def _crossover_table(found: Sequence[Crossover]) -> Html:
+    head = [
+        "fleet",
+        "codec",
+        "setting",
+        "ratio",
+        "t_C (s)",
+        "t_D (s)",
+        "measured",
+        "closed form",
+        "pairs",
+        "left out",
+    ]
+    body = []
+    for item in found:
+        rates = [point.rate_bps for point in item.points]
+        body.append(
+            [
+                f"{item.fleet} ({item.device})",
+                codec_name(item.codec),
+                ", ".join(f"{axis} {value}" for axis, value in item.setting.items()) or "-",
+                "-" if item.compression_ratio is None else f"{item.compression_ratio:.2f}",
+                "-" if item.compress_s is None else seconds_text(item.compress_s),
+                "-" if item.decompress_s is None else seconds_text(item.decompress_s),
+                _estimate(item.measured, rates),
+                _estimate(item.closed_form, []),
+                item.pairs,
+                item.untrusted + item.failed + item.alone,
+            ]
+        )
+    return table(head, body, text_columns=3)
+
+
+def _estimate(estimate: Estimate, rates: Sequence[float]) -> str:
+    return estimate_text(estimate, rates)
+
+
+def _split_table(rows: Sequence[Row]) -> Html:
+    head = ["fleet", "uplink", "codec", *PARTS, "round", "ratio", "n", "left out"]
+    body = [
+        [
+            item.fleet,
+            format_rate(item.rate_bps, 3),
+            codec_name(item.codec),
+            *(seconds_text(item.mean_s[part]) for part in PARTS),
+            seconds_text(item.round_s),
+            "-" if item.compression_ratio is None else f"{item.compression_ratio:.2f}",
+            item.used,
+            item.untrusted + item.failed,
+        ]
+        for item in summarise(rows)
+    ]
+    return table(head, body, text_columns=3)
+
+
+def _fidelity(fidelity: Any) -> list[Html]:
+    """``fidelity.json`` as it is: a table where it is a list of like records, text otherwise."""
+    if fidelity is None:
+        return []
+    points = fidelity.get("points") if isinstance(fidelity, Mapping) else fidelity
+    if isinstance(points, list) and points and all(isinstance(point, Mapping) for point in points):
+        head = list(dict.fromkeys(key for point in points for key in point))
+        content = table(head, [[_cell(point.get(key, "")) for key in head] for point in points])
+    else:
+        content = element("pre", json.dumps(fidelity, indent=2, ensure_ascii=False))
+    return [element("h2", "Fidelity: what this host shapes truthfully"), content]
+
+
+def _cell(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _details(manifest: Mapping[str, Any]) -> list[Html]:
+    machine = manifest.get("machine", {})
+    versions = manifest.get("versions", {})
+    facts = []
+    if isinstance(machine, Mapping):
+        facts += [(key, machine[key]) for key in ("cpu", "cores", "kernel", "architecture") if key in machine]
+        if isinstance(machine.get("memory_bytes"), int):
+            facts.append(("memory", format_size(machine["memory_bytes"], 3)))
+    source = manifest.get("source", {})
+    if isinstance(source, Mapping) and source.get("commit"):
+        changed = ", changed since" if source.get("dirty") else ""
+        facts.append(("commit", f"{source['commit']}{changed}"))
+    facts += [(key, manifest[key]) for key in ("seed", "data") if manifest.get(key) is not None]
+    if isinstance(versions, Mapping):
+        facts.append(
+            ("versions", ", ".join(f"{name} {version}" for name, version in versions.items() if version))
+        )
+    rest = {key: value for key, value in manifest.items() if key != "scenario"}
+    lines = [element("tr", element("th", key), element("td", value, class_="long")) for key, value in facts]
+    return [
+        element("h2", "What ran, and on what"),
+        element("div", element("table", *lines), class_="scroll"),
+        _folded("Scenario, filled in", to_yaml(dict(_scenario(manifest)))),
+        _folded("Manifest", json.dumps(rest, indent=2, ensure_ascii=False)),
+    ]
+
+
+def _folded(title: str, text: str) -> Html:
+    return element("details", element("summary", title), element("pre", text))
