@@ -9,11 +9,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from netem.link import Topology
+from netem.link import LinkSpec, Topology
 from netem.mininet_backend import MininetNetwork
 from netem.model_backend import ModelNetwork
+from netem.tcp import CONGESTION_CONTROLS, CongestionControl
 from testbed.clock import EmulatedEnvironment, ModelledEnvironment, Transfer
-from testbed.dilation import TruthfulRange, choose
+from testbed.dilation import RoundDilation, TruthfulRange
 from testbed.round import ClientPlan, RoundOutcome, run_round
 from testbed.scenario import Engine, Scenario
 
@@ -30,7 +31,7 @@ class Played:
     """A round that was played.
 
     Attributes:
-        dilation: emulated seconds per wall second of transfer; *because* says what limited it.
+        dilation: emulated seconds per wall second of the uploads; *because* says what limited it.
         expected: the same round over modelled links, None where it was modelled itself.
         transfer_wall_s: wall-clock seconds with at least one flow in flight.
         untrusted: client -> why its row must not be believed.
@@ -82,7 +83,7 @@ class ModelCarrier:
         """See `Carrier`."""
         network = ModelNetwork(
             scenario.topology(),
-            congestion_control=scenario.network.congestion_control,
+            congestion_control=_modelled(scenario.network.congestion_control),
             timeout_s=scenario.network.timeout_s,
         )
         with network:
@@ -120,29 +121,45 @@ class MininetCarrier:
     def play(self, scenario: Scenario, plans: Sequence[ClientPlan], aggregate_s: float) -> Played:
         """See `Carrier`."""
         topology = scenario.topology()
-        if scenario.network.dilation == "auto":
-            chosen = choose(topology, plans, self._host)
-            k, because = chosen.k, chosen.because
-        else:
-            k, because = scenario.network.dilation, "given in the scenario"
-        self.network.reshape(topology, k)
+        asked = scenario.network.dilation
+        dilation = RoundDilation(
+            topology,
+            plans,
+            self._host,
+            lambda k: self.network.reshape(topology, k),
+            fixed=None if asked == "auto" else asked,
+        )
         self.network.prepare(
             payload
             for plan in plans
             for payload in (plan.downlink, plan.uplink)
             if isinstance(payload, bytes)
         )
-        env = EmulatedEnvironment(self.network, dilation=k, flow_ids=self._flow_ids)
+        env = EmulatedEnvironment(self.network, dilation=dilation, flow_ids=self._flow_ids)
         outcome = _run(env, scenario, plans, aggregate_s)
         digests = self.network.digests()
         expected = ModelCarrier().play(scenario, plans, aggregate_s).outcome
-        untrusted = _untrusted(topology, outcome, expected, k, self._host)
+        untrusted = _untrusted(topology, outcome, expected, self._host)
         arrived = {
             client.client: digests.get(client.uplink.flow.flow_id, "")
             for client in outcome.clients
             if client.uplink
         }
-        return Played(outcome, k, because, expected, env.flows_wall_s, untrusted, arrived)
+        return Played(
+            outcome,
+            dilation.uplink.k,
+            dilation.uplink.because,
+            expected,
+            env.flows_wall_s,
+            untrusted,
+            arrived,
+        )
+
+
+def _modelled(congestion_control: str) -> CongestionControl:
+    """The model knows fewer algorithms than kernels do; they differ only where packets are lost."""
+    known: dict[str, CongestionControl] = {name: name for name in CONGESTION_CONTROLS}
+    return known.get(congestion_control, "cubic")
 
 
 def _sized(plan: ClientPlan) -> ClientPlan:
@@ -165,28 +182,29 @@ def _run(
 
 
 def _untrusted(
-    topology: Topology, outcome: RoundOutcome, expected: RoundOutcome, k: float, host: TruthfulRange
+    topology: Topology, outcome: RoundOutcome, expected: RoundOutcome, host: TruthfulRange
 ) -> dict[str, str]:
     found: dict[str, str] = {}
     for client, model in zip(outcome.clients, expected.clients, strict=True):
         for direction in ("downlink", "uplink"):
-            link = getattr(topology.clients[client.client], direction)
-            if link.rate_bps * k > 1.01 * host.link_bps:
-                found.setdefault(
-                    client.client,
-                    f"{direction} ran at {link.rate_bps * k / 1e6:.0f} Mbit/s (dilation {k:g}); "
-                    f"this host is truthful up to {host.link_bps / 1e6:.0f}",
-                )
-            why = _disbelieved(getattr(client, direction), getattr(model, direction), k)
+            seen: Transfer | None = getattr(client, direction)
+            why = _disbelieved(
+                seen, getattr(model, direction), getattr(topology.clients[client.client], direction), host
+            )
             if why:
                 found.setdefault(client.client, f"{direction} {why}")
     return found
 
 
-def _disbelieved(seen: Transfer | None, model: Transfer | None, k: float) -> str:
+def _disbelieved(seen: Transfer | None, model: Transfer | None, link: LinkSpec, host: TruthfulRange) -> str:
     if seen is None or model is None or not (seen.ok and model.ok):
         return ""
-    jitter_s = k * HOST_JITTER_S
+    if link.rate_bps * seen.dilation > 1.01 * host.link_bps:
+        ran, limit = link.rate_bps * seen.dilation / 1e6, host.link_bps / 1e6
+        return (
+            f"ran at {ran:.0f} Mbit/s (dilation {seen.dilation:g}); this host is truthful up to {limit:.0f}"
+        )
+    jitter_s = seen.dilation * HOST_JITTER_S
     if seen.lag_s > LAG_BAND * seen.seconds + jitter_s:
         return f"was {seen.lag_s:.3g} s behind the clock in a transfer of {seen.seconds:.3g} s"
     if abs(seen.seconds - model.seconds) > TRANSFER_BAND * model.seconds + jitter_s:

@@ -23,6 +23,9 @@ from netem.flow import Direction, FlowRequest, FlowResult
 LONGEST_WAIT_S = 1.0
 
 
+Dilate = Callable[[FlowRequest], float]
+
+
 class EmulatedNetwork(Protocol):
     """Real links: flows take wall time, results carry `time.monotonic()` instants."""
 
@@ -50,6 +53,7 @@ class Transfer:
             others (contention) and is not part of the duration.
         late_s: how much later than its instant the completion became known after an event that should have come
             later had been processed; 0.0 nearly always. It is part of the duration, so that time never runs back.
+        dilation: emulated seconds per wall second of this transfer.
     """
 
     flow: FlowResult
@@ -57,6 +61,7 @@ class Transfer:
     finished_s: float
     start_lag_s: float
     late_s: float
+    dilation: float
 
     @property
     def seconds(self) -> float:
@@ -112,12 +117,12 @@ class FlowEnvironment(simpy.Environment):
     def _start(self, request: FlowRequest) -> None:
         raise NotImplementedError
 
-    def _finish(self, result: FlowResult, at_s: float, start_lag_s: float) -> None:
+    def _finish(self, result: FlowResult, at_s: float, start_lag_s: float, dilation: float) -> None:
         """Put the end of a flow into the queue at emulated instant *at_s*, or now where that has passed."""
         event = self._flows.pop(result.flow_id)
         finished_s = max(at_s, self.now)
         event._ok = True
-        event._value = Transfer(result, event.started_s, finished_s, start_lag_s, finished_s - at_s)
+        event._value = Transfer(result, event.started_s, finished_s, start_lag_s, finished_s - at_s, dilation)
         self.schedule(event, NORMAL, finished_s - self.now)
 
 
@@ -138,7 +143,7 @@ class ModelledEnvironment(FlowEnvironment):
             if ends_s > self.peek() or math.isinf(ends_s):
                 break
             for result in self._network.advance(ends_s):
-                self._finish(result, result.finished_s, 0.0)
+                self._finish(result, result.finished_s, 0.0, 1.0)
         super().step()
 
 
@@ -151,7 +156,8 @@ class EmulatedEnvironment(FlowEnvironment):
 
     Args:
         network: carries the flows.
-        dilation: k, emulated seconds per wall second; links run at k times their rate.
+        dilation: k, emulated seconds per wall second; links run at k times their rate. Or what says it for the flow
+            that ends a silence, and has the links follow: k can only change while nothing is in flight.
         wall: the clock that the network's instants are in; replaced in tests.
         flow_ids: numbers for the flows, where one network outlives several environments.
     """
@@ -160,15 +166,14 @@ class EmulatedEnvironment(FlowEnvironment):
         self,
         network: EmulatedNetwork,
         *,
-        dilation: float = 1.0,
+        dilation: float | Dilate = 1.0,
         wall: Callable[[], float] = time.monotonic,
         flow_ids: Iterator[int] | None = None,
     ) -> None:
         super().__init__(flow_ids)
-        if not (math.isfinite(dilation) and dilation > 0):
-            raise ValueError(f"dilation is a positive number, got {dilation}")
         self._network = network
-        self._k = dilation
+        self._dilate: Dilate = dilation if callable(dilation) else lambda _: dilation
+        self._k = 1.0
         self._wall = wall
         self._anchor_s = 0.0  # emulated
         self._anchor_wall = 0.0
@@ -177,13 +182,11 @@ class EmulatedEnvironment(FlowEnvironment):
             0.0  # emulated; the latest that any event was processed behind the wall clock
         )
 
-    @property
-    def dilation(self) -> float:
-        """Emulated seconds per wall second."""
-        return self._k
-
     def _start(self, request: FlowRequest) -> None:
         if len(self._flows) == 1:
+            self._k = self._dilate(request)
+            if not (math.isfinite(self._k) and self._k > 0):
+                raise ValueError(f"dilation is a positive number, got {self._k}")
             self._anchor_s, self._anchor_wall = self.now, self._wall()
         self._network.start(request)
 
@@ -195,7 +198,7 @@ class EmulatedEnvironment(FlowEnvironment):
             event = self._flows[result.flow_id]
             lag_s = (result.started_s - self._due_wall(event.started_s)) * self._k
             took_s = (result.finished_s - result.started_s) * self._k
-            self._finish(result, event.started_s + took_s, max(lag_s, 0.0))
+            self._finish(result, event.started_s + took_s, max(lag_s, 0.0), self._k)
             if not self._flows:
                 self.flows_wall_s += self._wall() - self._anchor_wall
 

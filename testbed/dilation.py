@@ -7,10 +7,11 @@ measurable at all, and stretches transfers that would be over before a clock can
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from netem.link import Topology
+from netem.flow import Direction, FlowRequest
+from netem.link import LinkSpec, Topology
 from testbed.round import ClientPlan
 
 
@@ -26,7 +27,7 @@ class TruthfulRange:
     """
 
     link_bps: float = 2e9
-    total_bps: float = 2.5e9
+    total_bps: float = 1.6e9
     shortest_s: float = 0.025
     longest_k: float = 200.0
 
@@ -39,31 +40,62 @@ class Dilation:
     because: str
 
 
-def choose(topology: Topology, plans: Iterable[ClientPlan], host: TruthfulRange) -> Dilation:
-    """The largest k at which every transfer of *plans* stays inside *host*'s truthful range."""
+class RoundDilation:
+    """Chooses k for one round: one for its uploads, a smaller one where need be while downloads are still to come.
+
+    Args:
+        fixed: k for everything, as a scenario may ask; None to choose the largest at which every transfer of *plans*
+            stays inside *host*'s truthful range.
+        reshape: brings the links to another k.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        plans: Sequence[ClientPlan],
+        host: TruthfulRange,
+        reshape: Callable[[float], None],
+        fixed: float | None = None,
+    ) -> None:
+        if fixed is None:
+            self.uplink = choose(topology, plans, host, ("uplink",))
+            self.both = choose(topology, plans, host, ("uplink", "downlink"))
+        else:
+            self.uplink = self.both = Dilation(fixed, "given in the scenario")
+        self._reshape = reshape
+
+    def __call__(self, request: FlowRequest) -> float:
+        """The k at which *request*, which ends a silence, and what may follow it run; the links are there by then."""
+        # All downloads start together at the beginning of the round, so a silence that an upload ends is behind them.
+        chosen = self.both if request.direction == "downlink" else self.uplink
+        self._reshape(chosen.k)
+        return chosen.k
+
+
+def choose(
+    topology: Topology, plans: Iterable[ClientPlan], host: TruthfulRange, directions: Iterable[Direction]
+) -> Dilation:
+    """The largest k at which every transfer of *plans* in *directions* stays inside *host*'s truthful range."""
+    wanted = tuple(directions)
+    plans = list(plans)
     k, because = host.longest_k, f"the largest dilation in use ({host.longest_k:g})"
-    total = {"uplink": 0.0, "downlink": 0.0}
-    for plan in plans:
-        access = topology.clients[plan.client]
-        for direction, link, shared, payload in (
-            ("uplink", access.uplink, topology.server.downlink, plan.uplink),
-            ("downlink", access.downlink, topology.server.uplink, plan.downlink),
-        ):
-            rate = min(link.rate_bps, shared.rate_bps)
-            total[direction] += rate
+    for direction in wanted:
+        shared = topology.server.downlink if direction == "uplink" else topology.server.uplink
+        total = 0.0
+        for plan in plans:
+            link: LinkSpec = getattr(topology.clients[plan.client], direction)
+            payload: bytes | int = getattr(plan, direction)
             size = payload if isinstance(payload, int) else len(payload)
-            alone_s = 8 * size / rate
+            rate = min(link.rate_bps, shared.rate_bps)
+            total += rate
             for limit, reason in (
                 (host.link_bps / link.rate_bps, f"the {direction} of {plan.client}, the fastest link in use"),
-                (alone_s / host.shortest_s, f"the {direction} of {plan.client}, the shortest transfer"),
+                (
+                    8 * size / rate / host.shortest_s,
+                    f"the {direction} of {plan.client}, the shortest transfer",
+                ),
+                (host.total_bps / min(total, shared.rate_bps), f"the sum of all {direction}s"),
             ):
-                if limit < k:
+                if 0 < limit < k:
                     k, because = limit, reason
-    for direction, shared_bps in (
-        ("uplink", topology.server.downlink.rate_bps),
-        ("downlink", topology.server.uplink.rate_bps),
-    ):
-        limit = host.total_bps / min(total[direction], shared_bps)
-        if limit < k:
-            k, because = limit, f"the sum of all {direction}s"
     return Dilation(k, because)

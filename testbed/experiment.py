@@ -16,8 +16,8 @@ from testbed.carrier import Carrier, Played
 from testbed.cells import Cell
 from testbed.coding import CodecSettings, compare
 from testbed.record import CellDone
-from testbed.round import ClientOutcome, ClientPlan
-from testbed.row import PARTS, CodecUsed, Row, Source
+from testbed.round import PARTS, ClientOutcome, ClientPlan
+from testbed.row import CodecUsed, Row, Source
 from testbed.scenario import Scenario
 from testbed.work import Model, Timed, Trained, Workbench, settings_of
 

@@ -2,16 +2,83 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 
 from testbed.crossover import crossovers, write_crossovers
-from testbed.record import read_results
+from testbed.plot import save_all
+from testbed.record import Results, read_results
+from testbed.tables import console, print_results
 
 
 def summarise(folder: Path, *, quiet: bool = False, json_lines: bool = False) -> None:
-    """Write ``crossover.json``, plots and the report into *folder* and print the answer."""
+    """Write ``crossover.json`` and the plots into *folder* and print the answer.
+
+    Args:
+        quiet: print the answer without the table of the round split.
+        json_lines: print one JSON object instead.
+    """
     results = read_results(folder)
     found = crossovers(results.rows)
-    write_crossovers(folder, found)
-    for item in found:
-        print(item.fleet, item.codec.id, item.sentence, item.closed_form)
+    files = [write_crossovers(folder, found), *save_all(results.rows, found, folder)]
+    if json_lines:
+        answer = {
+            "results": str(folder),
+            "crossovers": [asdict(item) | {"sentence": item.sentence} for item in found],
+            **_time(results),
+        }
+        print(json.dumps(answer))
+        return
+    out = console()
+    print_results([] if quiet else results.rows, found, out)
+    for line in (*_beliefs(results), _pace(results)):
+        if line:
+            out.print(line, highlight=False)
+    out.print(
+        f"results in {folder}: " + ", ".join(sorted(path.name for path in files)),
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _time(results: Results) -> dict[str, float]:
+    return {
+        "wall_s": sum(cell.wall_s for cell in results.cells),
+        "emulated_s": sum(cell.emulated_s for cell in results.cells),
+        "transfer_wall_s": sum(cell.transfer_wall_s for cell in results.cells),
+        "transfer_emulated_s": sum(cell.transfer_emulated_s for cell in results.cells),
+    }
+
+
+def _pace(results: Results) -> str:
+    took = _time(results)
+    text = f"{took['emulated_s']:.0f} s of rounds emulated in {took['wall_s']:.0f} s"
+    if took["transfer_wall_s"] > 0:
+        emulated, wall = took["transfer_emulated_s"], took["transfer_wall_s"]
+        text += f"; {emulated:.0f} s of transfers in {wall:.0f} s with packets in flight"
+    return text
+
+
+def _beliefs(results: Results) -> list[str]:
+    """What a reader must know before believing the answer."""
+    lines = []
+    engines = {row.engine for row in results.rows}
+    if engines == {"model"}:
+        lines.append("Transfer times were MODELLED, not measured; work was measured.")
+    note = results.manifest.get("data_note")
+    if note:
+        lines.append(f"Data: {note}")
+    for status, count in Counter(row.status for row in results.rows if row.status != "ok").items():
+        example = next(row for row in results.rows if row.status == status)
+        lines.append(
+            f"{count} of {len(results.rows)} client-rounds {status}, for example {example.client}: {example.reason}"
+        )
+    doubted = [row for row in results.rows if not row.trusted]
+    if doubted:
+        lines.append(
+            f"{len(doubted)} of {len(results.rows)} client-rounds are untrusted and left out, for example "
+            f"{doubted[0].client}: {doubted[0].untrusted_because}"
+        )
+    return lines

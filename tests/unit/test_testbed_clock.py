@@ -179,4 +179,27 @@ def test_an_event_processed_behind_the_wall_clock_is_measured() -> None:
 @pytest.mark.parametrize("dilation", [0.0, -1.0, math.nan, math.inf])
 def test_dilation_must_be_positive_and_finite(dilation: float) -> None:
     with pytest.raises(ValueError, match="dilation is a positive number"):
-        EmulatedEnvironment(ScriptedLinks(), dilation=dilation)
+        EmulatedEnvironment(ScriptedLinks(), dilation=dilation).transfer("a", "uplink", b"x")
+
+
+def test_dilation_may_change_when_nothing_is_in_flight() -> None:
+    links = ScriptedLinks()
+    asked: list[str] = []
+
+    def dilate(request: FlowRequest) -> float:
+        asked.append(request.client)
+        return {"a": 2.0, "c": 10.0}[request.client]
+
+    env = EmulatedEnvironment(links, dilation=dilate, wall=links.now)
+    ends: dict[str, float] = {}
+
+    def client(name: str, at_s: float) -> Process:
+        yield env.timeout(at_s)
+        yield env.transfer(name, "uplink", b"x" * 100)
+        ends[name] = env.now
+
+    for name, at_s in (("a", 0.0), ("b", 1.0), ("c", 5.0)):
+        env.process(client(name, at_s))
+    env.run()
+    assert asked == ["a", "c"]
+    assert ends == {"a": pytest.approx(2.0), "b": pytest.approx(3.0), "c": pytest.approx(15.0)}
