@@ -182,17 +182,20 @@ def encode_exact(
     data = flats[0] if len(flats) == 1 else np.concatenate(flats)
     if not data.nbytes:
         return Block(RAW_WIRE_ID, 0, len(arrays), b"")
-    itemsize, flags = data.itemsize, 0
+    raw = data.view(np.uint8).data
     if codec is None:
-        return Block(RAW_WIRE_ID, 0, len(arrays), data.view(np.uint8).data)
+        return Block(RAW_WIRE_ID, 0, len(arrays), raw)
+    best = Block(RAW_WIRE_ID, 0, len(arrays), raw)
+    attempts = [(data, 0)]
     if references is not None:
         base = np.concatenate([little_endian(reference) for reference in references])
-        data = difference(data, base)
-        itemsize, flags = data.itemsize, CONDITIONAL
-    blob = codec.encode(data.view(np.uint8).data, itemsize)
-    if len(blob) >= data.nbytes and not flags:
-        return Block(RAW_WIRE_ID, 0, len(arrays), data.view(np.uint8).data)
-    return Block(codec.wire_id, flags, len(arrays), blob)
+        # Both, because a model that was trained afresh has nothing in common with the last one.
+        attempts.append((difference(data, base), CONDITIONAL))
+    for words, flags in attempts:
+        blob = codec.encode(words.view(np.uint8).data, words.itemsize)
+        if len(blob) < len(best.data):
+            best = Block(codec.wire_id, flags, len(arrays), blob)
+    return best
 
 
 def decode_block(

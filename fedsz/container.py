@@ -76,8 +76,23 @@ class Directory:
 
 
 def storage_order(layout: Layout, routes: Sequence[bool]) -> list[int]:
-    """Lossy tensors first, then by dtype number, then in state order: neighbours can share a block."""
-    return sorted(range(len(routes)), key=lambda at: (not routes[at], layout.native_code(at)))
+    """Lossy tensors first, then by dtype number, exact ones then by `kind`, then in state order.
+
+    Neighbours can share a block, and running means compress better among running means.
+    """
+    return sorted(
+        range(len(routes)),
+        key=lambda at: (
+            not routes[at],
+            layout.native_code(at),
+            b"" if routes[at] else kind(layout.names[at]),
+        ),
+    )
+
+
+def kind(name: str) -> bytes:
+    """What follows the last dot of a tensor's name, as UTF-8: ``bias``, ``running_mean``, ..."""
+    return name.rpartition(".")[2].encode("utf-8", "surrogatepass")
 
 
 def head(directory_flags: int) -> bytes:
