@@ -366,8 +366,20 @@ def _reset_on_close(sock: socket.socket) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
+def prefer_this_process() -> None:
+    """Be scheduled before everything ordinary: with other work on the machine this is the difference between
+    a link served on time and one served milliseconds late (at 1 Gbit/s and a load of 5: 0.1 % against 30 %)."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(os.sched_get_priority_min(os.SCHED_RR)))
+    except PermissionError:  # a container without CAP_SYS_NICE, a control group without real-time share
+        with contextlib.suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, 0, -15)
+
+
 def main() -> None:
     channel = socket.socket(fileno=int(sys.argv[1]))
+    if sys.argv[2] != "digester":
+        prefer_this_process()
     Path("/proc/self/comm").write_text(f"netem-{sys.argv[2]}"[:15], encoding="ascii")
     Agent(channel).run()
 

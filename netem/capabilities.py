@@ -48,7 +48,9 @@ def capabilities() -> list[Capability]:
         mininet(),
         iproute2(),
         htb(),
+        tbf(),
         netem(),
+        real_time(),
         bridge(),
         openvswitch(),
         *(congestion_control(name) for name in ("cubic", "bbr", "reno")),
@@ -112,6 +114,24 @@ def htb() -> Capability:
     return Capability("htb", ok, "shaped links", _module_fix("sch_htb"), detail)
 
 
+def tbf() -> Capability:
+    ok, detail = _try_in_namespace(
+        "tc", "qdisc", "add", "dev", "lo", "root", "tbf", "rate", "1gbit", "burst", "1514b", "limit", "15kb"
+    )
+    return Capability("tbf", ok, "shaped links", _module_fix("sch_tbf"), detail)
+
+
+def real_time() -> Capability:
+    ok, detail = _try(["chrt", "--rr", "1", "true"])
+    return Capability(
+        "real-time scheduling",
+        ok,
+        "links that stay true while other work runs on this machine",
+        "in a container add --cap-add SYS_NICE; in a control group give it cpu.rt_runtime_us",
+        detail,
+    )
+
+
 def netem() -> Capability:
     ok, detail = _try_in_namespace("tc", "qdisc", "add", "dev", "lo", "root", "netem", "delay", "1ms")
     return Capability(
@@ -153,7 +173,7 @@ def congestion_control(name: str) -> Capability:
 
 def require_for(topology: Topology, congestion: str, switch: str) -> None:
     """Raise `CapabilityError` for the first thing that emulating *topology* needs and this machine lacks."""
-    needed = [root(), namespaces(), mnexec(), mininet(), iproute2(), htb()]
+    needed = [root(), namespaces(), mnexec(), mininet(), iproute2(), htb(), tbf()]
     needed.append(openvswitch() if switch == "ovs" else bridge())
     needed.append(congestion_control(congestion))
     for capability in needed:

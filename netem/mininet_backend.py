@@ -86,7 +86,6 @@ class MininetNetwork:
         self._stack = ExitStack()
         self._index = {name: FIRST_CLIENT + position for position, name in enumerate(topology.clients)}
         self._directions: list[_Direction] = []
-        self._gso_segments: dict[int, int] = {}  # namespace -> what its sender was told
         self.swept: list[str] = []
         self.net: Any = None
 
@@ -213,28 +212,8 @@ class MininetNetwork:
             direction.spec, direction.shape = spec, new
         for namespace, batch in lines.items():
             run_batch("tc", batch, self._pids[namespace])
-        self._limit_offload()
         self._topology, self._dilation = topology, dilation
         self._check(changed)
-
-    def _limit_offload(self) -> None:
-        """Tell every sender how many frames it may hand over as one: what fits into the narrowest bucket on its way.
-
-        A sender's limit holds for all it sends, so the server's follows its slowest client.
-        """
-        shapes = {direction.label: direction.shape for direction in self._directions}
-        limits = {label: shape.gso_segments for label, shape in shapes.items() if shape is not None}
-        limits["server.uplink"] = min(
-            n for label, n in limits.items() if label.endswith("downlink") or "server" in label
-        )
-        for direction in self._directions:
-            if direction.namespace == SWITCH:
-                continue
-            segments = limits[direction.label]
-            if self._gso_segments.get(direction.namespace) != segments:
-                line = f"link set dev {direction.interface} gso_max_segs {segments}"
-                run_batch("ip", [line], self._pids[direction.namespace])
-                self._gso_segments[direction.namespace] = segments
 
     def _check(self, directions: list[_Direction]) -> None:
         states = self.transfers.queues([(direction.namespace, direction.ifindex) for direction in directions])

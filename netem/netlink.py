@@ -19,6 +19,7 @@ _TCMSG = struct.Struct("=BxxxiIII")  # family, ifindex, handle, parent, info
 _ATTRIBUTE = struct.Struct("=HH")  # length, type
 _RATESPEC = struct.Struct("=BBHhHI")  # cell_log, linklayer, overhead, cell_align, mpu, rate
 _HTB_TAIL = struct.Struct("=IIIII")  # buffer, cbuffer, quantum, level, prio
+_TBF_TAIL = struct.Struct("=III")  # limit, buffer, mtu
 _NETEM = struct.Struct("=IIIIII")  # latency, limit, loss, gap, duplicate, jitter
 _QUEUE_STATS = struct.Struct("=IIIII")  # qlen, backlog, drops, requeues, overlimits
 
@@ -28,6 +29,7 @@ _ERROR, _DONE = 2, 3
 _TCA_KIND, _TCA_OPTIONS, _TCA_STATS2 = 1, 2, 7
 _STATS_BASIC, _STATS_QUEUE = 1, 3
 _HTB_PARMS, _HTB_RATE64 = 1, 6
+_TBF_PARMS, _TBF_RATE64 = 1, 4
 _NETEM_REORDER, _NETEM_LATENCY64, _NETEM_JITTER64 = 3, 10, 11
 _NESTED = 0x8000
 _TICK_NS = 64  # the kernel's unit of packet time, PSCHED_SHIFT = 6
@@ -49,11 +51,11 @@ class QueueState:
     """One queue or class as the kernel has it, with its counters.
 
     Attributes:
-        kind: ``"htb"``, ``"bfifo"``, ``"netem"``, ...
+        kind: ``"htb"``, ``"tbf"``, ``"netem"``, ...
         handle: ``major << 16 | minor``.
         wire_bytes: bytes handed to the device since it was made, headers of every segment counted.
         options: what we know how to read; ``rate_bytes_s``, ``burst_ns``, ``quantum_bytes`` of an htb class,
-            ``limit`` of a FIFO, ``delay_ns``, ``jitter_ns``, ``loss``, ``reorder``, ``limit`` of netem.
+            ``burst_bytes``, ``limit`` of tbf, ``delay_ns``, ``jitter_ns``, ``loss``, ``reorder``, ``limit`` of netem.
     """
 
     ifindex: int
@@ -147,8 +149,14 @@ def _read_state(data: memoryview) -> QueueState:
 
 
 def _read_options(kind: str, data: memoryview) -> dict[str, float]:
-    if kind == "bfifo":
-        return {"limit": struct.unpack_from("=I", data)[0]}
+    if kind == "tbf":
+        attributes = dict(_attributes(data))
+        parms = attributes[_TBF_PARMS]
+        rate = _RATESPEC.unpack_from(parms)[5]
+        if _TBF_RATE64 in attributes:
+            (rate,) = struct.unpack_from("=Q", attributes[_TBF_RATE64])
+        limit, buffer, _ = _TBF_TAIL.unpack_from(parms, 2 * _RATESPEC.size)
+        return {"rate_bytes_s": rate, "burst_bytes": buffer * _TICK_NS * rate / 1e9, "limit": limit}
     if kind == "htb":
         attributes = dict(_attributes(data))
         if _HTB_PARMS not in attributes:  # the root, not a class

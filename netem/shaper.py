@@ -1,8 +1,16 @@
 """`LinkSpec` -> the kernel's settings: pure arithmetic and `tc` lines, nothing is run here.
 
-One direction of a link is an htb class for the rate with one leaf: a byte-limited FIFO, or netem where delay,
-jitter, loss or reordering is asked for. Mininet's own ``bw`` is never used: it ignores rates above 1 Gbit/s and its
-fixed 15 kB burst costs 7 % at 1 Gbit/s (measured).
+One direction of a link is three queues:
+
+    htb class    the rate. Its bucket is what an idle link gives away: with the usual 4 ms (and Mininet's fixed 15 kB,
+                 12 ms at 10 Mbit/s) a 30 ms transfer comes out 13 to 40 % too fast. A quarter of a millisecond keeps
+                 5 Gbit/s full as long as the transfer processes are scheduled in real time.
+    tbf          cuts the 64 kB super-packets of the sender's stack into frames, and holds the queue. Uncut, one
+                 of them passes a 10 Mbit/s link in no time and then blocks it for 52 ms, and netem loses 44 frames
+                 at once. Its own rate is out of reach; it never waits.
+    netem        below tbf, only where delay, jitter, loss or reordering is asked for.
+
+Mininet's own ``bw`` is never used: it ignores rates above 1 Gbit/s and carries 7 % too little at 1 Gbit/s.
 """
 
 from __future__ import annotations
@@ -18,21 +26,21 @@ MTU_BYTES = 1500
 ETHERNET_HEADER_BYTES = 14
 FRAME_BYTES = MTU_BYTES + ETHERNET_HEADER_BYTES
 
-# A token bucket must hold what the rate delivers while the kernel is late in serving it, and no more: a full bucket is
-# a gift to every transfer. With the customary 4 ms a compressed update of 1.3 MB crosses "2 Gbit/s" in 0.29 of the time
-# that 2 Gbit/s takes; with an eighth of a millisecond it takes 0.997, and long transfers are as true as before up to 5
-# Gbit/s (measured, docs/fidelity.md). Senders must then hand over no more at once than the bucket holds.
-BURST_S = 0.000125
-LEAST_BURST_BYTES = 2 * FRAME_BYTES
+# What the rate delivers while the kernel is late in serving the queue; also what an idle link gives away.
+BURST_S = 0.00025
 QUANTUM_BYTES = 60_000
+# Packets longer than this time at the link's rate are cut into frames, as far as that is finer than 64 kB.
+SEGMENT_S = 0.0005
+UNCUT_BYTES = 70_000
+_CUTTER_RATE = "100gbit"
 # The queue before a link, in time at the link's rate; enough that one cubic flow keeps the link full.
 QUEUE_S = 0.2
 LEAST_QUEUE_BYTES = 10 * FRAME_BYTES
-LARGEST_GSO_SEGMENTS = 44  # 64 kB, the kernel's own default
 
 ROOT_HANDLE = 0x1_0000
 CLASS_HANDLE = 0x1_0001
-LEAF_HANDLE = 0x10_0000
+CUTTER_HANDLE = 0x10_0000
+NETEM_HANDLE = 0x20_0000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +56,13 @@ class NetemSettings:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One direction of a link as the kernel is told: bytes per second, bytes, packets.
-
-    *gso_segments* is how many frames a sender may hand over as one.
-    """
+    """One direction of a link as the kernel is told: bytes per second, bytes, packets."""
 
     rate_bytes_s: int
     burst_bytes: int
+    segment_bytes: int
     queue_bytes: int
     netem: NetemSettings | None
-    gso_segments: int
 
 
 def shape(spec: LinkSpec, dilation: float = 1.0) -> Shape:
@@ -79,42 +84,50 @@ def shape(spec: LinkSpec, dilation: float = 1.0) -> Shape:
             reorder=fast.reorder,
             limit_packets=max(math.ceil(1.5 * held / FRAME_BYTES), 100),
         )
-    whole_packets = bool(fast.loss or fast.reorder)  # a lost or overtaking packet is one frame, not 64 kB
-    burst = max(round(rate * BURST_S), LEAST_BURST_BYTES)
+    segment = max(round(rate * SEGMENT_S), FRAME_BYTES)
+    # Above half of the longest packet cutting costs time and gains nothing; netem must see single frames.
+    cut = FRAME_BYTES if netem else segment if segment < UNCUT_BYTES // 2 else UNCUT_BYTES
     return Shape(
         rate_bytes_s=rate,
-        burst_bytes=burst,
+        burst_bytes=max(round(rate * BURST_S), FRAME_BYTES),
+        segment_bytes=cut,
         queue_bytes=queue,
         netem=netem,
-        gso_segments=1 if whole_packets else min(max(burst // FRAME_BYTES, 1), LARGEST_GSO_SEGMENTS),
     )
 
 
 def tc_lines(interface: str, new: Shape, old: Shape | None = None) -> Iterator[str]:
     """Lines for ``tc -batch``. With *old*, what stands is changed in place and queued packets stay queued."""
+    verb = "add" if old is None else "change"
     if old is None:
         yield f"qdisc replace dev {interface} root handle 1: htb default 1"
     if old is None or (new.rate_bytes_s, new.burst_bytes) != (old.rate_bytes_s, old.burst_bytes):
-        verb = "add" if old is None else "change"
         rate, burst = f"{new.rate_bytes_s * 8}bit", f"{new.burst_bytes}b"
         yield (
             f"class {verb} dev {interface} parent 1: classid 1:1 htb rate {rate} ceil {rate} "
             f"burst {burst} cburst {burst} quantum {QUANTUM_BYTES}"
         )
-    if old is not None and (new.netem, new.queue_bytes) == (old.netem, old.queue_bytes):
+    if old is None or (new.segment_bytes, new.queue_bytes) != (old.segment_bytes, old.queue_bytes):
+        yield f"qdisc {verb} dev {interface} parent 1:1 handle 10: {cutter_arguments(new)}"
+    if new.netem == (old.netem if old else None):
         return
-    same_kind = old is not None and (new.netem is None) == (old.netem is None)
-    verb = "add" if old is None else "change" if same_kind else "replace"
-    yield f"qdisc {verb} dev {interface} parent 1:1 handle 10: {leaf_arguments(new)}"
+    if new.netem is None:
+        yield f"qdisc del dev {interface} parent 10:1 handle 20:"  # tbf gets its FIFO back with the next line
+        yield f"qdisc change dev {interface} parent 1:1 handle 10: {cutter_arguments(new)}"
+    else:
+        verb = "change" if old is not None and old.netem else "add"
+        yield f"qdisc {verb} dev {interface} parent 10:1 handle 20: {netem_arguments(new.netem)}"
 
 
-def leaf_arguments(wanted: Shape) -> str:
-    """The kind and options of the leaf queue."""
-    netem = wanted.netem
-    if netem is None:
-        return f"bfifo limit {wanted.queue_bytes}"
+def cutter_arguments(wanted: Shape) -> str:
+    """The kind and options of the queue that cuts super-packets."""
+    return f"tbf rate {_CUTTER_RATE} burst {wanted.segment_bytes}b limit {wanted.queue_bytes}b"
+
+
+def netem_arguments(netem: NetemSettings) -> str:
+    """The kind and options of the delay queue."""
     words = ["netem", "limit", str(netem.limit_packets)]
-    if netem.delay_us or netem.jitter_us:
+    if netem.delay_us:
         words += ["delay", f"{netem.delay_us}us"]
     if netem.jitter_us:
         words.append(f"{netem.jitter_us}us")
@@ -122,6 +135,9 @@ def leaf_arguments(wanted: Shape) -> str:
         words += ["loss", "random", f"{netem.loss * 100:.9f}%"]
     if netem.reorder:
         words += ["reorder", f"{netem.reorder * 100:.9f}%"]
+    if netem.jitter_us and not netem.reorder:
+        # With a rate, netem never lets a packet overtake the one before it; this rate adds nothing itself.
+        words += ["rate", _CUTTER_RATE]
     return " ".join(words)
 
 
@@ -140,13 +156,19 @@ def differences(asked: Shape, states: Sequence[QueueState]) -> Iterator[tuple[st
         yield f"rate {asked.rate_bytes_s * 8} bit/s", f"{rate * 8:.0f} bit/s"
     if abs(burst_ns - asked.burst_bytes / asked.rate_bytes_s * 1e9) > 1_100:  # tc counts whole microseconds
         yield f"burst {asked.burst_bytes} B", f"{burst_ns * asked.rate_bytes_s / 1e9:.0f} B"
-    leaf = by_place.get(("netem" if asked.netem else "bfifo", LEAF_HANDLE))
-    if leaf is None:
-        yield leaf_arguments(asked), f"leaves {sorted(state.kind for state in states)}"
+    cutter = by_place.get(("tbf", CUTTER_HANDLE))
+    if cutter is None:
+        yield cutter_arguments(asked), "no tbf"
         return
+    if abs(cutter.options["burst_bytes"] - asked.segment_bytes) > 800:  # one tick of 64 ns at 100 Gbit/s
+        yield f"segments of {asked.segment_bytes} B", f"{cutter.options['burst_bytes']:.0f} B"
     if asked.netem is None:
-        if leaf.options["limit"] != asked.queue_bytes:
-            yield f"queue {asked.queue_bytes} B", f"{leaf.options['limit']:.0f} B"
+        if cutter.options["limit"] != asked.queue_bytes:
+            yield f"queue {asked.queue_bytes} B", f"{cutter.options['limit']:.0f} B"
+        return
+    delays = by_place.get(("netem", NETEM_HANDLE))
+    if delays is None:
+        yield netem_arguments(asked.netem), "no netem"
         return
     expected = {
         "delay_ns": (asked.netem.delay_us * 1e3, 64),
@@ -156,5 +178,5 @@ def differences(asked: Shape, states: Sequence[QueueState]) -> Iterator[tuple[st
         "limit": (asked.netem.limit_packets, 0),
     }
     for name, (wanted, tolerance) in expected.items():
-        if abs(leaf.options[name] - wanted) > tolerance:
-            yield f"netem {name} {wanted:g}", f"{leaf.options[name]:g}"
+        if abs(delays.options[name] - wanted) > tolerance:
+            yield f"netem {name} {wanted:g}", f"{delays.options[name]:g}"
