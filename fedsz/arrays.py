@@ -25,6 +25,10 @@ DTYPES: tuple[np.dtype[Any], ...] = tuple(
     )
 )  # fmt: skip
 _CODE_OF = {dtype: code for code, dtype in enumerate(DTYPES)}
+# NumPy's type numbers hash forty times faster than its dtypes; several of them can mean one dtype (long, long long).
+_CODE_OF_NUM = {dtype.num: code for dtype, code in _CODE_OF.items()} | {
+    np.dtype(char).num: _CODE_OF[np.dtype(char)] for char in "bBhHiIlLqQ"
+}
 
 #: Set in a dtype's number where the array was big-endian; its bytes travel little-endian all the same.
 BIG_ENDIAN = 0x80
@@ -138,14 +142,11 @@ def _from_torch(name: str, tensor: Any) -> Array:
 
 def dtype_code(name: str, dtype: np.dtype[Any]) -> int:
     """The number of *dtype* on the wire; UnsupportedTensorError names the tensor otherwise."""
-    code = _CODE_OF.get(dtype)
-    if code is not None:
-        return code
-    native = _CODE_OF.get(dtype.newbyteorder("="))
-    if native is None:
+    code = _CODE_OF_NUM.get(dtype.num)
+    if code is None:
         known = ", ".join(str(known) for known in DTYPES)
         raise UnsupportedTensorError(name, f"dtype {dtype} is not supported; supported: {known}")
-    return native | BIG_ENDIAN
+    return code if dtype.isnative else code | BIG_ENDIAN
 
 
 def flat_native(array: Array) -> Array:

@@ -28,7 +28,7 @@ _XZ_MEMORY = 256 << 20
 _threads = threading.local()
 
 
-def zstd_compress(data: bytes | memoryview, level: int) -> bytes:
+def zstd_compress(data: bytes | bytearray | memoryview, level: int) -> bytes:
     """One zstd frame that states its content size; contexts are kept per thread (making one costs 50 us)."""
     contexts = _threads.__dict__.setdefault("compressors", {})
     if level not in contexts:

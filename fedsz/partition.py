@@ -40,7 +40,7 @@ class Partition:
 
     def is_lossy(self, name: str, array: Array) -> bool:
         """Whether *array* goes lossy under *name*."""
-        if array.dtype.newbyteorder("=") not in LOSSY_DTYPES or array.size <= max(self.threshold, 0):
+        if array.size <= max(self.threshold, 0) or array.dtype.newbyteorder("=") not in LOSSY_DTYPES:
             return False
         if _matches(name, self.exclude):
             return False

@@ -2,7 +2,7 @@
 
 SZ2 is deprecated upstream and has no Python package of its own. `hdf5plugin` carries it as an HDF5 filter whose
 library exports SZ's own functions, which are called here directly: the input is not copied, and the decoder's
-output becomes the array. The bytes are those of the HDF5 filter.
+output becomes the array. The streams are those of the HDF5 filter.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import numpy as np
+import zstandard
 
 from fedsz.errors import MalformedPayloadError
+from fedsz.lossless import zstd_compress
 from fedsz.registry import CannotEncodeError, Floats, LossyCodec, register
 
 _ABS = 0  # SZ2's own number for an absolute bound
@@ -24,6 +26,8 @@ _TYPE = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}
 
 # Below 21 values SZ2 returns the input itself, and its decoder then frees memory that is not its own.
 _MIN_COUNT = 21
+
+_SEGMENT_SIZE = slice(18, 20)  # after version (3 bytes), flags (1) and 14 bytes of other parameters
 
 
 class _Library:
@@ -66,6 +70,21 @@ def _library() -> _Library:
         return _loaded[0]
 
 
+def _without_garbage(stream: bytes) -> bytes:
+    """The same stream with a field zeroed that SZ2 fills from uninitialised memory: equal input, equal bytes.
+
+    It is `segment_size`, which only the point-wise relative mode reads; it lies under SZ2's own zstd frame.
+    """
+    try:
+        inner = bytearray(zstandard.decompress(stream))
+    except zstandard.ZstdError:  # SZ2 leaves out its last stage on very short streams
+        inner = bytearray(stream)
+        inner[_SEGMENT_SIZE] = bytes(2)
+        return bytes(inner)
+    inner[_SEGMENT_SIZE] = bytes(2)
+    return zstd_compress(inner, 3)
+
+
 @register
 class Sz2(LossyCodec):
     """SZ 2.1, absolute bound, one dimension: prediction by the last value, Huffman, zstd."""
@@ -93,7 +112,7 @@ class Sz2(LossyCodec):
         if not pointer:
             raise CannotEncodeError
         try:
-            return ctypes.string_at(pointer, size.value)
+            return _without_garbage(ctypes.string_at(pointer, size.value))
         finally:
             library.free(pointer)
 

@@ -39,24 +39,32 @@ class Reader:
 
     def varint(self) -> int:
         """One LEB128 number below 2**63, in its shortest form."""
-        value = shift = 0
-        while True:
-            byte = self.take(1)[0]
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                break
-            shift += 7
-            if shift >= _MAX_SHIFT:
-                raise MalformedPayloadError(f"{self._what} holds a number of more than 63 bits")
-        if byte == 0 and shift:
-            raise MalformedPayloadError(f"{self._what} holds a number that is not in its shortest form")
-        return value
+        return self.varints(1)[0]
 
     def varints(self, count: int) -> list[int]:
         """*count* numbers; at least one byte each, so a lying count fails before memory is taken."""
         if count > self.remaining():
             raise MalformedPayloadError(f"{self._what} claims {count} numbers in {self.remaining()} bytes")
-        return [self.varint() for _ in range(count)]
+        data, at, end = self._data, self._at, len(self._data)
+        values = []
+        for _ in range(count):
+            value = shift = 0
+            while True:
+                if at == end:
+                    raise MalformedPayloadError(f"{self._what} ends within a number")
+                byte = data[at]
+                at += 1
+                value |= (byte & 0x7F) << shift
+                if byte < 0x80:
+                    break
+                shift += 7
+                if shift >= _MAX_SHIFT:
+                    raise MalformedPayloadError(f"{self._what} holds a number of more than 63 bits")
+            if byte == 0 and shift:
+                raise MalformedPayloadError(f"{self._what} holds a number that is not in its shortest form")
+            values.append(value)
+        self._at = at
+        return values
 
     def end(self) -> None:
         """Everything has been read, or MalformedPayloadError."""
