@@ -69,3 +69,14 @@ class TaskError(LearningError):
 
 class AggregationError(LearningError):
     """Updates that cannot be averaged."""
+
+
+class CheckpointError(LearningError):
+    """A checkpoint that cannot be read or belongs to another run."""
+
+    def __init__(self, file: str, problem: str) -> None:
+        super().__init__(file, problem)
+        self.file, self.problem = file, problem
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.problem}"

@@ -124,7 +124,15 @@ def to_numpy(state: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
 
 def to_torch(state: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
     """The other way round; always a copy, so that training never writes into the caller's arrays."""
-    return {name: torch.from_numpy(np.array(values, copy=True)) for name, values in state.items()}
+    return {name: tensor(values) for name, values in state.items()}
+
+
+def tensor(values: np.ndarray) -> Tensor:
+    """A copy with plain strides in memory of torch's own; read-only and oddly strided arrays are fine."""
+    values = np.asarray(values)
+    made = torch.empty(values.shape, dtype=torch.from_numpy(np.empty(0, values.dtype)).dtype)
+    made.numpy()[...] = values
+    return made
 
 
 def _fit_stem(model: nn.Module, in_channels: int, image_size: int) -> None:

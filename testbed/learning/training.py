@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from testbed.learning.data import Dataset, cached_dataset
 from testbed.learning.errors import TaskError
-from testbed.learning.models import ModelSpec, load, to_numpy
+from testbed.learning.models import ModelSpec, load, tensor, to_numpy
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +180,9 @@ def prepare(
     images: Tensor, mean: tuple[float, ...], deviation: tuple[float, ...], size: int, device: torch.device
 ) -> Tensor:
     """uint8 images as the model wants them: float32, normalised per channel, resized to *size* x *size*."""
-    values = images.to(device).float().div_(255)
+    # Into a fresh tensor: the strides of a dimension of size 1 are arbitrary, and convolutions choose their kernel,
+    # and so their rounding, by strides.
+    values = torch.empty(images.shape, device=device).copy_(images).div_(255)
     shape = (1, len(mean), 1, 1)
     values.sub_(torch.tensor(mean, device=device).view(shape)).div_(
         torch.tensor(deviation, device=device).view(shape)
@@ -194,7 +196,7 @@ def _samples(task: TrainTask) -> tuple[Tensor, Tensor, tuple[float, ...], tuple[
     if task.images is not None:
         if task.labels is None or not task.mean or not task.deviation:
             raise TaskError("images come with labels, mean and deviation")
-        return torch.from_numpy(task.images), torch.from_numpy(task.labels), task.mean, task.deviation
+        return tensor(task.images), tensor(task.labels), task.mean, task.deviation
     dataset = cached_dataset(task.dataset, task.data_dir)
     chosen = torch.from_numpy(np.asarray(task.indices, dtype=np.int64))
     return dataset.train_images[chosen], dataset.train_labels[chosen], dataset.mean, dataset.deviation
