@@ -16,7 +16,7 @@ from netem.flow import FlowRequest, FlowResult
 from netem.ledger import Ledger, process_name, sweep
 from netem.link import AccessLink, LinkSpec, Topology
 from netem.mininet_nodes import Holders, LeanBridge, LeanHost, LeanIntf, LeanLink, LeanMininet, run_batch
-from netem.shaper import MTU_BYTES, Shape, differences, shape, tc_lines
+from netem.shaper import MTU_BYTES, Shape, burst_s, differences, shape, tc_lines
 from netem.transfers import Endpoint, Transfers
 
 SWITCH, SERVER, FIRST_CLIENT = 0, 1, 2
@@ -56,6 +56,7 @@ class MininetNetwork:
         keep_received: keep what arrived until it is fetched with `received`.
         defer_digests: results carry no digest; `digests` computes them when no flow can be disturbed.
         timeout_s: a transfer for which no byte arrives for this long has failed.
+        burst_s: the links' token buckets, in time at their rate; None measures how late this machine's timers are.
     Raises:
         CapabilityError: this machine cannot emulate what was asked; nothing was started.
         ShapingError: the kernel did not take a setting.
@@ -74,6 +75,7 @@ class MininetNetwork:
         keep_received: bool = False,
         defer_digests: bool = False,
         timeout_s: float = 30.0,
+        burst_s: float | None = None,
     ) -> None:
         self._topology = topology
         self._dilation = dilation
@@ -83,6 +85,7 @@ class MininetNetwork:
         self._keep_received = keep_received
         self._defer_digests = defer_digests
         self._timeout_s = timeout_s
+        self.burst_s = burst_s
         self._stack = ExitStack()
         self._index = {name: FIRST_CLIENT + position for position, name in enumerate(topology.clients)}
         self._directions: list[_Direction] = []
@@ -140,6 +143,8 @@ class MininetNetwork:
             )
         )
         self.transfers.enter(self._pids, [self._endpoint(index) for index in hosts])
+        if self.burst_s is None:
+            self.burst_s = burst_s(self.transfers.timer_lateness_s())
         self._place_directions()
         self._apply(self._topology, self._dilation)
 
@@ -197,13 +202,14 @@ class MininetNetwork:
         self._apply(topology, dilation)
 
     def _apply(self, topology: Topology, dilation: float) -> None:
+        assert self.burst_s is not None
         specs = [
             spec for _, _, access in self._accesses(topology) for spec in (access.uplink, access.downlink)
         ]
         lines: dict[int, list[str]] = {}
         changed: list[_Direction] = []
         for direction, spec in zip(self._directions, specs, strict=True):
-            new = shape(spec, dilation)
+            new = shape(spec, dilation, self.burst_s)
             if new != direction.shape:
                 lines.setdefault(direction.namespace, []).extend(
                     tc_lines(direction.interface, new, direction.shape)

@@ -153,6 +153,12 @@ class Transfers:
                 "receiver", do="listen", places=places_batch, congestion_control=self._congestion_control
             )
 
+    def timer_lateness_s(self) -> float:
+        """How late the sending process is woken, in seconds (95th percentile)."""
+        self._tell("sender", do="lateness")
+        late_s: float = self._answer("lateness")["late_s"]
+        return late_s
+
     def queues(self, places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], list[QueueState]]:
         """Queues and classes of interfaces, by ``(namespace index, interface index)``."""
         found: dict[tuple[int, int], list[QueueState]] = {}
