@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedsz import frequency, planes, rans
+from fedsz import frequency, planes, tans
 from fedsz.errors import MalformedPayloadError
 from fedsz.grid import Symbols
 from fedsz.wire import Reader, write_varints
@@ -48,7 +48,7 @@ def encode(symbols: Symbols, bins: int) -> bytes:
         alphabet, counts = Alphabet(bins, (bins - 1).bit_length() - MAX_ALPHABET.bit_length() + 1), None
     low = np.empty(planes.low_size(symbols.size, alphabet.low_bits), np.uint8)
     size = -(-symbols.size // alphabet.per_token)
-    room = -(-size // rans.LANES) * rans.LANES
+    room = -(-size // tans.LANES) * tans.LANES
     if alphabet.low_bits:
         tokens = np.empty(room, np.uint16)
         planes.split(symbols, alphabet.low_bits, tokens[:size], low)
@@ -73,20 +73,20 @@ def encode(symbols: Symbols, bins: int) -> bytes:
     if not frequency.normalise(weights, precision, frequencies):
         raise AssertionError("more symbols than the precision can tell apart")
 
-    scale, share = np.empty(alphabet.size, np.uint64), np.empty(alphabet.size, np.uint64)
-    streams: list[NDArray[np.uint16]] = []
+    states, moves = np.empty(1 << precision, np.uint16), np.empty(2 * alphabet.size, np.uint64)
+    tans.encoder_tables(frequencies, precision, states, moves)
+    streams: list[NDArray[np.uint8]] = []
     for first in range(0, room, CHUNK):
         chunk = tokens[first : first + CHUNK]
-        words = np.empty(chunk.size + rans.STATE_WORDS + 1, np.uint16)
-        start = rans.encode(chunk, frequencies, precision, scale, share, words)
-        streams.append(words[start:])
+        out = np.empty(tans.room(chunk.size), np.uint8)
+        streams.append(out[tans.encode(chunk, precision, states, moves, out) :])
     return b"".join(
         (
             bytes((alphabet.low_bits | (alphabet.per_token - 1) << 5, precision)),
             table.tobytes(),
             write_varints(stream.size for stream in streams),
-            *(stream.astype("<u2", copy=False).tobytes() for stream in streams),
-            low.tobytes(),
+            *(stream.data for stream in streams),
+            low.data,
         )
     )
 
@@ -97,8 +97,8 @@ def decode(reader: Reader, count: int, bins: int) -> Symbols:
     alphabet = Alphabet(bins, shape & 31, (shape >> 5) + 1)
     if alphabet.low_bits > MAX_LOW_BITS or (alphabet.low_bits and alphabet.per_token > 1):
         raise MalformedPayloadError("fedsz-q: impossible alphabet")
-    if alphabet.size > MAX_ALPHABET or precision > rans.MAX_PRECISION:
-        raise MalformedPayloadError("fedsz-q: alphabet or precision too large")
+    if alphabet.size > MAX_ALPHABET or not tans.MIN_PRECISION <= precision <= tans.MAX_PRECISION:
+        raise MalformedPayloadError("fedsz-q: impossible alphabet or precision")
     weights = np.empty(alphabet.size, np.uint64)
     rest = reader.take(reader.remaining())
     used = frequency.read_weights(np.frombuffer(rest, np.uint8), weights)
@@ -106,20 +106,18 @@ def decode(reader: Reader, count: int, bins: int) -> Symbols:
     if used < 0 or not frequency.normalise(weights, precision, frequencies):
         raise MalformedPayloadError("fedsz-q: damaged frequency table")
     reader = Reader(rest[used:], "fedsz-q block")
-    lookup = np.empty(1 << precision, np.uint64)
-    if not rans.decoder_table(frequencies, lookup):
+    lookup = np.empty(1 << precision, np.uint32)
+    if not tans.decoder_table(frequencies, precision, lookup):
         raise MalformedPayloadError("fedsz-q: damaged frequency table")
 
     size = -(-count // alphabet.per_token)
-    room = -(-size // rans.LANES) * rans.LANES
+    room = -(-size // tans.LANES) * tans.LANES
     sizes = reader.varints(-(-room // CHUNK))
     tokens = np.empty(room, np.uint16)
-    for at, words in enumerate(sizes):
-        padded = np.zeros(words + rans.LANES, np.uint16) if 2 * words <= reader.remaining() else None
-        if padded is None:
-            raise MalformedPayloadError("fedsz-q: token stream ends early")
-        padded[:words] = np.frombuffer(reader.take(2 * words), "<u2")
-        if not rans.decode(padded, lookup, precision, tokens[at * CHUNK : (at + 1) * CHUNK]):
+    for at, length in enumerate(sizes):
+        padded = np.empty(min(length, reader.remaining()) + tans.PADDING, np.uint8)
+        padded[: -tans.PADDING] = np.frombuffer(reader.take(length), np.uint8)
+        if not tans.decode(padded, lookup, precision, tokens[at * CHUNK : (at + 1) * CHUNK]):
             raise MalformedPayloadError("fedsz-q: damaged token stream")
     tokens = tokens[:size]
     low = np.frombuffer(reader.take(planes.low_size(count, alphabet.low_bits)), np.uint8)
@@ -137,9 +135,9 @@ def decode(reader: Reader, count: int, bins: int) -> Symbols:
 
 def precision_for(alphabet: int, size: int) -> int:
     """Bits of the frequencies' sum: fine enough for rare tokens, coarse enough that tables stay in the cache."""
-    wanted = max(10, (alphabet - 1).bit_length() + 6)
-    useful = max(10, size.bit_length(), (alphabet - 1).bit_length() + 1)
-    return min(wanted, useful, rans.MAX_PRECISION)
+    wanted = max(tans.MIN_PRECISION, (alphabet - 1).bit_length() + 6)
+    useful = max(tans.MIN_PRECISION, size.bit_length(), (alphabet - 1).bit_length() + 1)
+    return min(wanted, useful, tans.MAX_PRECISION)
 
 
 def _choose(symbols: Symbols, bins: int) -> tuple[Alphabet, NDArray[np.uint32] | None]:
