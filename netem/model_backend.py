@@ -64,20 +64,40 @@ class _Flow:
 class _Ride(Rider):
     """A flow that competes: on the shared link for one *stint* after the other, between them waiting for a window."""
 
-    __slots__ = ("ceiling", "fast", "flow", "leaf", "left", "limit", "over", "round_s", "stint", "window")
+    __slots__ = (
+        "ceiling",
+        "flow",
+        "leaf",
+        "left",
+        "limit",
+        "over",
+        "phase_left",
+        "phases",
+        "round_s",
+        "stint",
+        "window",
+    )
 
     def __init__(self, flow: _Flow, leaf: _Leaf) -> None:
         super().__init__(flow.order)
         self.flow = flow
         self.leaf = leaf
         self.left = flow.bits  # not yet arrived, the stint under way included
-        self.fast = flow.route.fast_bits(flow.bits)  # of these, what comes before loss sets the pace
-        self.limit = math.inf  # the pace that loss sets
+        self.phases = flow.route.phases(flow.bits)[::-1]  # those to come, the next one last
+        self.phase_left, self.limit = self.phases.pop()  # of the one under way; the pace that loss sets in it
         self.stint = 0.0
         self.window = flow.route.window_bits
         self.round_s = 0.0
         self.ceiling = 0.0
         self.over = False
+
+    def had(self, bits: float) -> None:
+        """*bits* more have arrived."""
+        self.left -= bits
+        while bits >= self.phase_left and self.phases:
+            bits -= self.phase_left
+            self.phase_left, self.limit = self.phases.pop()
+        self.phase_left -= bits
 
 
 class _Leaf:
@@ -144,7 +164,7 @@ class ModelNetwork:
 
     Args:
         topology: links, as for the emulated network. Jitter and reordering have no effect here.
-        congestion_control: whose reaction to loss is modelled; see `netem.tcp.loss_limited_bps`.
+        congestion_control: whose reaction to loss is modelled; see `netem.tcp.loss_phases`.
         mss: payload bytes of a full packet.
         dilation: k runs the links at k times their rate and a k-th of their delay, traces k times faster, as on
             the emulated network.
@@ -433,11 +453,8 @@ class ModelNetwork:
             self._at(entered_s, self._window, ride)
             return
         here = flow.route.position(entered_s, flow.bits, self._now_s)
-        ride.left = flow.bits - here.sent_bits
-        ride.fast -= here.sent_bits
+        ride.had(here.sent_bits)
         ride.window, ride.round_s = here.window_bits, here.round_s
-        if ride.fast <= 0.0:
-            ride.limit = flow.route.steady_bps
         if self._now_s < here.round_s:
             self._at(here.round_s, self._window, ride)
         else:
@@ -450,10 +467,8 @@ class ModelNetwork:
             self._work(ride, ride.window)
 
     def _work(self, ride: _Ride, window_left: float) -> None:
-        """Begin a stint: to the end of the window, of the fast phase or of the flow, whichever comes first."""
-        ride.stint = min(window_left, ride.left)
-        if ride.limit == math.inf:
-            ride.stint = min(ride.stint, ride.fast)
+        """Begin a stint: to the end of the window, of the phase or of the flow, whichever comes first."""
+        ride.stint = min(window_left, ride.left, ride.phase_left)
         ride.ceiling = 0.0
         ride.leaf.active.append(ride)
         self._share(ride.leaf)
@@ -483,19 +498,15 @@ class ModelNetwork:
     def _stint_over(self, ride: _Ride) -> None:
         leaf = ride.leaf
         leaf.active.remove(ride)
-        ride.left -= ride.stint
-        ride.fast -= ride.stint
+        ride.had(ride.stint)
         now_s, rtt_s = self._now_s, leaf.route.rtt_s
         if ride.left <= 0.0:
             self._finish(ride.flow)
-        elif ride.limit == math.inf and ride.fast <= 0.0:
-            ride.limit, ride.window = leaf.route.steady_bps, math.inf
-            self._work(ride, math.inf)
-        elif now_s - ride.round_s < rtt_s * (1.0 - _SAME):
+        elif ride.limit == math.inf and now_s - ride.round_s < rtt_s * (1.0 - _SAME):
             ride.window *= 2.0
             self._at(ride.round_s + rtt_s, self._window, ride)
             self._share(leaf)
-        else:
+        else:  # the pipe is full, or loss sets the pace
             ride.window = math.inf
             self._work(ride, math.inf)
 

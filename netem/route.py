@@ -8,14 +8,10 @@ from dataclasses import dataclass
 
 from netem.fairness import grain
 from netem.link import LinkSpec
-from netem.tcp import (
-    HEADER_BYTES,
-    INITIAL_WINDOW,
-    CongestionControl,
-    before_first_loss,
-    loss_limited_bps,
-)
+from netem.tcp import HEADER_BYTES, INITIAL_WINDOW, CongestionControl, loss_phases
 from netem.trace import Trace
+
+_UNPACED = [(math.inf, math.inf)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +43,10 @@ class Route:
     Attributes:
         rate_bps: what one flow alone gets; the peak with a trace.
         entry_s: from the sender's request to the arrival of the first bit: one round trip for the handshake, one way.
-        steady_bps: what random loss leaves one flow in the long run; inf without.
     """
 
     __slots__ = (
+        "_control",
         "_ramp_bits",
         "_ramp_stall_s",
         "_segment_bits",
@@ -58,7 +54,6 @@ class Route:
         "loss",
         "rate_bps",
         "rtt_s",
-        "steady_bps",
         "trace",
         "trace_from_s",
         "window_bits",
@@ -81,12 +76,9 @@ class Route:
         self.trace, self.trace_from_s = trace, trace_from_s
         self.rate_bps = grain(near.rate_bps if trace is None else trace.peak_bps)
         self.loss = 1.0 - (1.0 - near.loss) * (1.0 - shared.loss)
+        self._control: CongestionControl = control
         self._segment_bits = 8.0 * (mss + HEADER_BYTES)
         self.window_bits = INITIAL_WINDOW * self._segment_bits
-        # A packet's own time on the link is the least round trip there is.
-        least_rtt_s = self.rtt_s + self._segment_bits / self.rate_bps
-        self.steady_bps = loss_limited_bps(control, least_rtt_s, self.loss, mss)
-        self.steady_bps = math.inf if math.isinf(self.steady_bps) else grain(self.steady_bps)
         self._ramp_bits, self._ramp_stall_s = self._ramp()
 
     def _ramp(self) -> tuple[list[float], list[float]]:
@@ -101,58 +93,74 @@ class Route:
             window *= 2.0
         return bits, stalls
 
-    def fast_bits(self, bits: float) -> float:
-        """How much of *bits* is sent in slow start before loss sets the pace; inf where loss does not."""
-        if self.steady_bps >= self.rate_bps:
-            return math.inf
-        segments = before_first_loss(bits / self._segment_bits, self.loss)
-        return segments * self._segment_bits
+    def phases(self, bits: float) -> list[tuple[float, float]]:
+        """(bits, limit in bit/s) after each other: how loss paces a transfer of *bits*; without loss, no limit."""
+        if self.loss == 0.0:
+            return _UNPACED
+        segment = self._segment_bits
+        # A packet's own time on the link is the least round trip there is.
+        rtt_s = self.rtt_s + segment / self.rate_bps
+        paces = loss_phases(self._control, rtt_s, self.loss, bits / segment, self.rate_bps / segment)
+        return [
+            (count * segment, grain(pace * segment) if pace < math.inf else pace) for count, pace in paces
+        ]
 
     @property
     def folds(self) -> bool:
-        """Whether `lone_s` knows this route: any but a rate over time that loss holds down at times."""
-        return self.trace is None or self.loss == 0.0 or math.isinf(self.steady_bps)
+        """Whether `lone_s` knows this route: any but a rate over time that loss may hold down at times."""
+        return self.trace is None or self.loss == 0.0
 
     def lone_s(self, entered_s: float, bits: float) -> float:
         """Instant at which the last of *bits* arrives when the first could at *entered_s* and no one else is there."""
         if self.trace is not None:
             return self._walk(entered_s, bits, math.inf)[1]
-        fast = min(bits, self.fast_bits(bits))
+        phases = self.phases(bits)
+        at_s = entered_s
         if self.rtt_s:
-            entered_s += self._ramp_stall_s[bisect_left(self._ramp_bits, fast)]
-        slow = bits - fast
-        return entered_s + fast / self.rate_bps + (slow / self.steady_bps if slow else 0.0)
+            at_s += self._ramp_stall_s[bisect_left(self._ramp_bits, min(bits, phases[0][0]))]
+        if phases is _UNPACED:
+            return at_s + bits / self.rate_bps
+        for length, limit in phases:
+            share = min(bits, length)
+            at_s += share / min(limit, self.rate_bps)
+            bits -= share
+        return at_s
 
     def position(self, entered_s: float, bits: float, now_s: float) -> Position:
         """Where a flow of *bits* that is alone is at *now_s*, not before *entered_s* and before its end."""
         return self._walk(entered_s, bits, now_s)[0]
 
     def _walk(self, entered_s: float, bits: float, stop_s: float) -> tuple[Position, float]:
-        """Window after window; the position at *stop_s* and the instant of the end."""
-        fast = min(bits, self.fast_bits(bits))
-        sent, window, round_s = 0.0, self.window_bits, entered_s
+        """Window after window, then phase after phase: the position at *stop_s*, and the end if it comes before."""
+        (fast, _), *later = self.phases(bits)
+        fast = min(bits, fast)
+        sent, window, at_s = 0.0, self.window_bits, entered_s
         while sent < fast:
             share = min(window, fast - sent)
-            end_s = self._carry(round_s, share)
-            stalls = sent + share < fast and end_s - round_s < self.rtt_s
+            end_s = self._carry(at_s, share)
+            stalls = sent + share < fast and end_s - at_s < self.rtt_s
             if not stalls and sent + share < fast:
                 window, share = math.inf, fast - sent
-                end_s = self._carry(round_s, share)
+                end_s = self._carry(at_s, share)
             if stop_s < end_s:
-                had = self._carried(round_s, stop_s)
-                return Position(sent + had, window, max(share - had, 0.0), round_s), end_s
+                had = self._carried(at_s, stop_s)
+                return Position(sent + had, window, max(share - had, 0.0), at_s), end_s
             sent += share
             if not stalls:
-                round_s = end_s
+                at_s = end_s
                 break
-            round_s += self.rtt_s
+            at_s += self.rtt_s
             window *= 2.0
-            if stop_s < round_s:
-                return Position(sent, window, window, round_s), round_s
-        slow = bits - sent
-        end_s = round_s + (slow / self.steady_bps if slow > 0 else 0.0)
-        had = min(sent + (stop_s - round_s) * self.steady_bps, bits) if slow > 0 and stop_s < end_s else bits
-        return Position(had, math.inf, bits - had, round_s), end_s
+            if stop_s < at_s:
+                return Position(sent, window, window, at_s), at_s
+        for length, limit in later:
+            pace = min(limit, self.rate_bps)
+            end_s = at_s + min(length, bits - sent) / pace
+            if stop_s < end_s:
+                return Position(sent + (stop_s - at_s) * pace, math.inf, math.inf, at_s), end_s
+            sent += min(length, bits - sent)
+            at_s = end_s
+        return Position(bits, math.inf, 0.0, at_s), at_s
 
     def rate_at(self, now_s: float) -> float:
         """The link's rate at *now_s*."""

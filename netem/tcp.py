@@ -16,8 +16,10 @@ MSS = 1448  # payload bytes of a full packet: MTU 1500 less IPv4 (20), TCP (20) 
 HEADER_BYTES = 66  # Ethernet (14), IPv4, TCP with timestamps; what `tc` counts around every payload
 SYN_BYTES = 74  # a connection request carries 20 bytes of options
 INITIAL_WINDOW = 10  # segments (RFC 6928, and Linux)
-# Linux waits the smoothed round-trip time plus at least 200 ms before it takes a silence for a loss.
-MIN_TIMEOUT_S = 0.2
+# A loss cuts the window to this share of itself.
+_BACK_OFF: dict[CongestionControl, float] = {"cubic": 0.7, "reno": 0.5}
+# The queue that is taken to stand before a link, in time at its rate: it bounds the window that slow start reaches.
+QUEUE_S = 0.2
 
 
 def data_bytes(payload_bytes: int, mss: int = MSS) -> int:
@@ -30,30 +32,50 @@ def flow_bytes(payload_bytes: int, mss: int = MSS, loss: float = 0.0) -> int:
     return round(data_bytes(payload_bytes, mss) / (1.0 - loss)) + SYN_BYTES + 2 * HEADER_BYTES
 
 
-def loss_limited_bps(control: CongestionControl, rtt_s: float, loss: float, mss: int = MSS) -> float:
-    """Long-run rate on the wire to which random loss holds one connection; inf without loss.
+def loss_limited_window(control: CongestionControl, rtt_s: float, loss: float) -> float:
+    """Mean window in segments to which random loss holds one connection in the long run; inf without loss.
 
-    Reno: Padhye, Firoiu, Towsley, Kurose (ToN 2000), equation 32, one ACK a segment as Linux counts growth.
-    Cubic: the larger of Reno's window and RFC 8312's 1.054 (RTT / p)^(3/4) segments, with Padhye's timeouts.
+    Reno: Mathis, Semke, Mahdavi, Ott (CCR 1997), sqrt(3 / 2p), for selective acknowledgements and one acknowledgement a
+    segment, as Linux counts growth. Cubic: the larger of that and RFC 8312's 1.054 (RTT / p)^(3/4). Time-outs, which
+    rule in models of plain Reno (Padhye et al.), are rare with selective acknowledgements: with them, transfers at 3
+    to 5 % loss came out 1.2 to 2 times too slow (measured against Linux 6.1).
     BBR takes random loss for no sign of congestion: no limit here (true up to about 15 % loss).
 
     Args:
-        rtt_s: round-trip time without queueing; above 0.
+        rtt_s: round-trip time without queueing.
         loss: chance that a packet is lost, independent from packet to packet.
     """
     if loss == 0.0 or control == "bbr":
         return math.inf
     window = math.sqrt(1.5 / loss)
-    if control == "cubic":
-        window = max(window, 1.054 * (rtt_s / loss) ** 0.75)
-    timeouts_s = (
-        (rtt_s + MIN_TIMEOUT_S) * min(1.0, 3.0 * math.sqrt(3.0 * loss / 8.0)) * loss * (1.0 + 32.0 * loss**2)
-    )
-    return 8.0 * (mss + HEADER_BYTES) / (rtt_s / window + timeouts_s)
+    return max(window, 1.054 * (rtt_s / loss) ** 0.75) if control == "cubic" else window
 
 
 def before_first_loss(segments: float, loss: float) -> float:
     """Expected segments sent before the first is lost (Cardwell, Savage, Anderson, INFOCOM 2000, equation 5)."""
-    if loss == 0.0:
-        return segments
     return min(segments, -math.expm1(segments * math.log1p(-loss)) * (1.0 - loss) / loss + 1.0)
+
+
+def loss_phases(
+    control: CongestionControl, rtt_s: float, loss: float, segments: float, rate_segments_s: float
+) -> list[tuple[float, float]]:
+    """How random loss paces one transfer on average: (segments, segments a second) one after the other.
+
+    First slow start, as fast as the link allows, until a first loss is to be expected. Then the window that it
+    reached, cut at every further loss, one in 1 / *loss* segments, down to the long-run window.
+
+    Args:
+        segments: length of the transfer.
+        rate_segments_s: what the link carries; where loss never holds it down, there is one endless phase.
+    """
+    least = loss_limited_window(control, rtt_s, loss)
+    if least >= rate_segments_s * rtt_s:
+        return [(math.inf, math.inf)]
+    first = before_first_loss(segments, loss)
+    phases = [(first, math.inf)]
+    # Having sent n segments, slow start has about half of them under way, and no more than the queue takes.
+    window = min((first + INITIAL_WINDOW) / 2.0, rate_segments_s * (rtt_s + QUEUE_S)) * _BACK_OFF[control]
+    while window > least:
+        phases.append((1.0 / loss, window / rtt_s))
+        window *= _BACK_OFF[control]
+    return [*phases, (math.inf, least / rtt_s)]
