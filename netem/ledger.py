@@ -15,6 +15,7 @@ import secrets
 import select
 import signal
 import subprocess
+import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,8 @@ from types import TracebackType
 from netem.errors import CommandError, LedgerError
 
 _SUFFIX = ".ledger"
+_DRAFT = ".draft-"
+_DRAFT_S = 60.0  # no start takes so long between making a draft and giving it its name
 _KILL_WAIT_S = 10.0
 
 _open_ledgers: weakref.WeakSet[Ledger] = weakref.WeakSet()
@@ -46,7 +49,7 @@ class Ledger:
     def __enter__(self) -> Ledger:
         self.state_dir.mkdir(parents=True, exist_ok=True)
         # Locked under a name that no sweep looks at, then linked: no sweep can see it unlocked.
-        draft = self.state_dir / f".draft-{os.getpid()}-{secrets.token_hex(8)}"
+        draft = self.state_dir / f"{_DRAFT}{os.getpid()}-{secrets.token_hex(8)}"
         self._file = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -125,6 +128,10 @@ def sweep(state_dir: Path) -> list[str]:
             if os.fstat(file.fileno()).st_nlink == 0:  # swept between our open and our lock
                 continue
             removed += _sweep_one(path, file.read())
+    for draft in state_dir.glob(f"{_DRAFT}*"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - draft.stat().st_mtime > _DRAFT_S:
+                draft.unlink()
     return removed
 
 
