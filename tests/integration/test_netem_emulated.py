@@ -1,0 +1,251 @@
+"""Real namespaces, real queues, real TCP: what was asked is what is there, and what arrives is what was sent."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import statistics
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from netem.capabilities import netem
+from netem.errors import CapabilityError, LinkSpecError, ShapingError, TransferError
+from netem.flow import FlowRequest, FlowResult
+from netem.link import AccessLink, LinkSpec, Topology
+from netem.mininet_backend import MininetNetwork
+
+pytestmark = pytest.mark.root
+
+PAYLOAD_SHARE = 1448 / 1514  # of a full frame with TCP timestamps
+
+
+def access(uplink_bps: float, downlink_bps: float | None = None) -> AccessLink:
+    return AccessLink(LinkSpec(uplink_bps), LinkSpec(downlink_bps or uplink_bps))
+
+
+WIDE = access(10e9)
+
+
+def star(*rates_bps: float, server: AccessLink = WIDE) -> Topology:
+    return Topology(server, {f"c{number}": access(rate) for number, rate in enumerate(rates_bps)})
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory) -> Iterator[MininetNetwork]:
+    """Eight clients that tests bring into the shape they need."""
+    with MininetNetwork(
+        star(*[100e6] * 8), state_dir=tmp_path_factory.mktemp("state"), keep_received=True, timeout_s=2.0
+    ) as up:
+        yield up
+
+
+def finish(network: MininetNetwork, count: int = 1, limit_s: float = 30.0) -> list[FlowResult]:
+    """The next *count* results, in order of their numbers."""
+    done: list[FlowResult] = []
+    deadline = time.monotonic() + limit_s
+    while len(done) < count:
+        assert time.monotonic() < deadline, f"{len(done)} of {count} flows ended"
+        done += network.wait(1.0)
+    return sorted(done, key=lambda result: result.flow_id)
+
+
+def send(network: MininetNetwork, client: str, direction: str, size: int) -> FlowResult:
+    network.start(FlowRequest(0, client, direction, os.urandom(size)))
+    (result,) = finish(network)
+    network.received(0)
+    return result
+
+
+@pytest.mark.parametrize("direction", ["uplink", "downlink"])
+@pytest.mark.parametrize("size", [0, 1, 1448, 1_000_003])
+def test_what_arrives_is_what_was_sent(network, direction, size):
+    network.reshape(star(*[1e9] * 8))
+    payload = os.urandom(size)
+    before_s = time.monotonic()
+    network.start(FlowRequest(7, "c3", direction, payload))
+    (result,) = finish(network)
+    assert (result.flow_id, result.client, result.direction, result.status) == (7, "c3", direction, "ok")
+    assert result.payload_bytes == size
+    assert result.digest == hashlib.sha256(payload).hexdigest()
+    assert network.received(7) == payload
+    assert before_s <= result.started_s <= result.finished_s <= time.monotonic()
+    with pytest.raises(TransferError, match=r"^nothing is kept of flow 7: "):
+        network.received(7)
+
+
+@pytest.mark.parametrize("direction", ["uplink", "downlink"])
+@pytest.mark.parametrize(("rate_bps", "size"), [(10e6, 100_000), (100e6, 2_000_000), (1e9, 20_000_000)])
+def test_goodput_is_the_rate_less_headers(network, direction, rate_bps, size):
+    """The best of three: other work on the machine can only make a transfer slower, and a link that gives anything
+    away would show in every one."""
+    network.reshape(star(*[rate_bps] * 8))
+    theory_s = 8 * size / (rate_bps * PAYLOAD_SHARE)
+    errors = [send(network, "c1", direction, size).duration_s / theory_s - 1 for _ in range(3)]
+    gift = 2 * 1514 * 8 / rate_bps + network.burst_s
+    assert min(errors, key=abs) == pytest.approx(0, abs=0.01 + gift / theory_s)
+
+
+def test_wire_bytes_are_those_of_the_frames(network):
+    network.reshape(star(*[100e6] * 8))
+    size = 1448 * 500
+    result = send(network, "c0", "uplink", size)
+    handshake = 2 * 66 + 74  # SYN, ACK and maybe a FIN
+    assert 500 * 1514 <= result.wire_bytes <= 500 * 1514 * 1.01 + handshake
+
+
+def test_flows_at_once_share_the_servers_link(network):
+    """Eight clients of 50 Mbit/s behind 100 Mbit/s: together they get no more than the server has, each its share."""
+    network.reshape(star(*[50e6] * 8, server=AccessLink(LinkSpec(10e9), LinkSpec(100e6))))
+    size = 250_000
+    for number in range(8):
+        network.start(FlowRequest(number, f"c{number}", "uplink", os.urandom(size)))
+    done = finish(network, 8)
+    assert [result.status for result in done] == ["ok"] * 8
+    span_s = max(result.finished_s for result in done) - min(result.started_s for result in done)
+    theory_s = 8 * 8 * size / (100e6 * PAYLOAD_SHARE)
+    assert theory_s * 0.97 <= span_s <= theory_s * 1.25
+    assert statistics.median(result.duration_s for result in done) > theory_s / 2
+    for number in range(8):
+        network.received(number)
+
+
+def test_directions_have_rates_of_their_own(network):
+    clients = {name: access(20e6, 200e6) for name in star(*[1e6] * 8).clients}
+    network.reshape(Topology(WIDE, clients))
+    up, down = send(network, "c2", "uplink", 400_000), send(network, "c2", "downlink", 400_000)
+    assert 6 < up.duration_s / down.duration_s < 12
+
+
+def test_dilation_runs_the_links_faster(network):
+    slow, size = star(*[10e6] * 8), 200_000
+    network.reshape(slow, dilation=1.0)
+    at_one = send(network, "c4", "uplink", size).duration_s
+    network.reshape(slow, dilation=10.0)
+    at_ten = send(network, "c4", "uplink", size).duration_s
+    assert at_ten * 10 == pytest.approx(at_one, rel=0.15)
+
+
+def test_a_new_rate_is_taken_in_place_while_bytes_flow(network):
+    network.reshape(star(*[10e6] * 8))
+    size = 1_000_000  # 0.84 s at the first rate
+    network.start(FlowRequest(0, "c0", "uplink", os.urandom(size)))
+    time.sleep(0.2)
+    network.reshape(star(*[100e6] * 8))
+    (result,) = finish(network)
+    network.received(0)
+    assert result.status == "ok"
+    assert 0.25 < result.duration_s < 0.6
+
+
+def test_reshaping_keeps_the_clients(network):
+    with pytest.raises(LinkSpecError, match=r"^clients: got \['c0'\]; a network keeps the clients"):
+        network.reshape(star(1e6))
+
+
+def test_a_setting_that_the_kernel_did_not_take_ends_the_run(network, monkeypatch):
+    monkeypatch.setattr("netem.mininet_backend.run_batch", lambda *_args: None)
+    with pytest.raises(
+        ShapingError, match=r"^server\.uplink \(.*asked for rate 9999999\d+ bit/s, the kernel has "
+    ):
+        network.reshape(star(*[3e6] * 8, server=access(9.9999999e9)))
+
+
+def test_a_cut_link_gives_a_failed_row_not_a_hang(network):
+    network.reshape(star(*[10e6] * 8))
+    network.start(FlowRequest(1, "c5", "uplink", os.urandom(3_000_000)))
+    network.start(FlowRequest(2, "c6", "uplink", os.urandom(300_000)))
+    time.sleep(0.1)
+    network.cut("c5")
+    spared, failed = sorted(finish(network, 2), key=lambda result: result.status == "failed")
+    assert (spared.flow_id, spared.status) == (2, "ok")
+    assert (failed.flow_id, failed.status, failed.digest) == (1, "failed", "")
+    assert 0 < failed.payload_bytes < 3_000_000
+    assert failed.error.startswith("receiver: no byte for 2 s; ")
+    network.mend("c5")
+    network.received(2)
+    assert send(network, "c5", "uplink", 10_000).status == "ok"
+
+
+def test_a_client_that_cannot_be_reached_fails(network):
+    network.cut("c7")
+    network.start(FlowRequest(3, "c7", "downlink", b"hello"))
+    (result,) = finish(network)
+    network.mend("c7")
+    assert result.status == "failed"
+    assert result.error == "receiver: no connection within 2 s"
+    assert send(network, "c7", "downlink", 10_000).status == "ok"
+
+
+def test_digests_can_wait(tmp_path):
+    payload = os.urandom(10_000)
+    with MininetNetwork(star(1e9), state_dir=tmp_path, defer_digests=True) as network:
+        network.prepare([payload])
+        for number in range(3):
+            network.start(FlowRequest(number, "c0", "uplink", payload))
+        assert [result.digest for result in finish(network, 3)] == [""] * 3
+        assert network.digests() == dict.fromkeys(range(3), hashlib.sha256(payload).hexdigest())
+        assert network.digests() == {}
+
+
+@pytest.mark.parametrize("algorithm", ["cubic", "reno", "bbr"])
+def test_every_connection_uses_the_congestion_control_that_was_named(tmp_path, algorithm):
+    with MininetNetwork(star(20e6), state_dir=tmp_path, congestion_control=algorithm) as network:
+        network.start(FlowRequest(0, "c0", "uplink", os.urandom(500_000)))
+        time.sleep(0.05)
+        seen = network.net.hosts[1].cmd("ss", "-tin")
+        assert f" {algorithm} " in seen
+        assert finish(network)[0].status == "ok"
+
+
+def test_a_dead_transfer_process_is_an_error_not_a_wait_for_ever(tmp_path):
+    with MininetNetwork(star(1e6), state_dir=tmp_path) as network:
+        network.start(FlowRequest(0, "c0", "uplink", os.urandom(500_000)))
+        network.transfers._processes["receiver"].kill()
+        with pytest.raises(TransferError, match=r"^the receiver process is gone \(status -9\)$"):
+            finish(network)
+
+
+def test_what_this_kernel_lacks_is_said_before_anything_starts(tmp_path):
+    if netem().ok:
+        pytest.skip("this kernel has netem; tests/full_kernel looks at what it does")
+    far = AccessLink(LinkSpec(1e6, delay_s=0.01), LinkSpec(1e6))
+    state = tmp_path / "state"
+    with pytest.raises(CapabilityError, match=r"lacks netem .* on c0\.uplink; `modprobe sch_netem`"):
+        MininetNetwork(Topology(WIDE, {"c0": far}), state_dir=state).__enter__()
+    assert not state.exists()
+
+
+def test_nodes_are_mininets(network):
+    host = network.net.hosts[1]
+    assert host.IP() == "10.0.0.2"
+    assert network.net[host.name] is host
+    assert "1 received" in host.cmd("ping", "-c1", "-W1", network.net.hosts[0].IP())
+
+
+def test_the_host_is_left_as_it_was(tmp_path: Path):
+    def look() -> str:
+        seen = [subprocess.run(argv, capture_output=True, text=True, check=True).stdout for argv in LOOKS]
+        return "\n".join(seen)
+
+    before = look()
+    with MininetNetwork(star(1e6), state_dir=tmp_path):
+        assert look() == before
+    assert look() == before
+
+
+LOOKS = (
+    ["ip", "-o", "link"],
+    ["ip", "-o", "address"],
+    ["ip", "netns", "list"],
+    [
+        "sysctl",
+        "net.core.rmem_max",
+        "net.core.netdev_max_backlog",
+        "net.ipv4.tcp_rmem",
+        "net.ipv4.ip_local_port_range",
+    ],
+)
