@@ -7,7 +7,9 @@ and models passes them to `calibrate` as well (`testbed.learning.kernels`).
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -65,3 +67,9 @@ def copy_memory() -> float:
     for _ in range(8):
         np.copyto(target, source)
     return float(target[0])
+
+
+def repeat(function: Callable[..., object], args: tuple[Any, ...], times: int) -> None:
+    """Call it so often: work of any length from a short kernel."""
+    for _ in range(times):
+        function(*args)

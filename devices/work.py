@@ -94,9 +94,22 @@ def run_as(
     return result, device_time(took, profile, work, mode)
 
 
-def device_time(took: Took, profile: DeviceProfile, work: Work, mode: Mode = "scale") -> DeviceTime:
-    """What *took* on the host means for the device."""
+def device_time(
+    took: Took,
+    profile: DeviceProfile,
+    work: Work,
+    mode: Mode = "scale",
+    *,
+    clock: Literal["wall", "cpu"] = "wall",
+) -> DeviceTime:
+    """What *took* on the host means for the device.
+
+    Args:
+        clock: which of the host's times is scaled. ``cpu`` is right on a host that is not alone, for work of one thread
+            that neither sleeps nor waits for a disk.
+    """
     factor = profile.factor(work)
-    seconds = took.wall_s if mode == "quota" else took.wall_s * factor
+    host_s = took.wall_s if clock == "wall" else took.cpu_s
+    seconds = took.wall_s if mode == "quota" else host_s * factor
     spread = profile.spread(work)
     return DeviceTime(seconds, seconds / spread, seconds * spread, took, mode, factor)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from devices import ControlGroup, LimitError, Limits, Worker, WorkerDiedError
+from devices import ControlGroup, LimitError, Limits, Worker, WorkerDiedError, profile
+from devices.comparison import Piece, compare
 from devices.limits import controllers, parse_cpu_list
 from devices.probe import burn, probe_cpu
 
@@ -188,3 +189,10 @@ def test_what_we_believe_about_the_kernel():
     assert parse_cpu_list("0-2,5\n") == (0, 1, 2, 5)
     assert parse_cpu_list("\n") == ()
     assert burn(0.0) >= 0
+
+
+def test_both_modes_agree_on_long_work():
+    device = profile("raspberry-pi-4")
+    piece = Piece("burn", "compress", burn, (0.3,))
+    ratios = [compare(device.name, [piece], repeats=1)[0].ratio for _ in range(3)]
+    assert min(abs(ratio - 1) for ratio in ratios) < 0.1, ratios

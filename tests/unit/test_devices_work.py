@@ -24,6 +24,12 @@ def test_scaled_time_is_multiplied_and_its_doubt_carried():
     assert time.high == pytest.approx(time.seconds * PI.train_spread)
 
 
+def test_cpu_time_can_be_scaled_instead():
+    assert device_time(Took(9.0, 2.0, 1), PI, "train", clock="cpu").seconds == pytest.approx(
+        2 * PI.train_factor
+    )
+
+
 def test_time_under_a_quota_is_the_devices_already():
     assert device_time(Took(2.0, 0.5, 1), PI, "train", "quota").seconds == 2.0
 
