@@ -106,7 +106,7 @@ def write_weights(counts: Counts, mantissa_bits: int, weights: Weights, out: NDA
         counts: of every symbol of the alphabet; at least one above 0.
         mantissa_bits: 0 to 3.
         weights: room for as many numbers.
-        out: room for `weights_room` bytes, all 0.
+        out: room for 16 + 5 * counts.size bytes, all 0.
 
     Returns:
         How many bytes were written.
@@ -150,11 +150,6 @@ def write_weights(counts: Counts, mantissa_bits: int, weights: Weights, out: NDA
             at = _put(out, at, (1 << length) - 1, length + 1)
             at = _put(out, at, (-numbers[i]) & ((1 << length) - 1), length)
     return (at + 7) >> 3
-
-
-def weights_room(alphabet: int) -> int:
-    """Bytes that `write_weights` may take for *alphabet* symbols."""
-    return 16 + 5 * alphabet
 
 
 @compiled

@@ -95,20 +95,15 @@ def _quantise_wide(values: Any, inverse: float, step: float, low: int, bound: fl
     return not outside
 
 
-def quantise(values: Floats, grid: Grid, bound: float) -> Symbols:
-    """The symbol of every value, proven to decode within *bound*.
+def quantise(values: Floats, grid: Grid, bound: float, symbols: Symbols) -> None:
+    """Write the symbol of every value to *symbols*, proven to decode within *bound*.
 
     Args:
         values: between the *low* and *high* from which *grid* was chosen.
-
-    Returns:
-        uint16 where that holds every symbol, else uint32.
+        symbols: as many, uint16 or uint32, of `symbol_dtype`.
 
     Raises: CannotEncodeError where some value would not decode within the bound.
     """
-    symbols: Symbols = np.empty(values.size, np.uint16)
-    if grid.bins > 1 << 16:
-        symbols = np.empty(values.size, np.uint32)
     if grid.narrow:
         real = values.dtype.type
         limit = real(bound)
@@ -117,10 +112,14 @@ def quantise(values: Floats, grid: Grid, bound: float) -> Symbols:
         # A difference rounds to a number below the limit only if it is below it: the test may refuse, never lie.
         inverse = real(inverse_of(grid.step, values.dtype))
         if _quantise_narrow(values, inverse, real(grid.step), np.int32(grid.low), limit, symbols):
-            return symbols
+            return
     if not _quantise_wide(values, 1 / grid.step, grid.step, grid.low, bound, symbols):
         raise CannotEncodeError
-    return symbols
+
+
+def symbol_dtype(bins: int) -> type[np.uint16 | np.uint32]:
+    """The dtype that symbols below *bins* are held in."""
+    return np.uint16 if bins <= 1 << 16 else np.uint32
 
 
 @compiled

@@ -14,143 +14,198 @@ from numpy.typing import NDArray
 
 from fedsz.compiled import compiled
 
+#: Symbols that a coder can tell apart; what is more goes into low bits.
+MAX_ALPHABET = 4096
+#: What a frequency table takes for each symbol that occurs, about.
+BITS_PER_ENTRY = 5
+
 Bytes = NDArray[np.uint8]
 Counts = NDArray[np.uint32]
 Tokens = NDArray[np.uint16]
 
-_ONE = np.uint64(1)
-_8 = np.uint64(8)
+_1, _2, _3, _8 = (np.uint64(number) for number in (1, 2, 3, 8))
+_BYTE = np.uint64(0xFF)
 
 
 @compiled
-def _count(symbols: Any, counts: Any) -> None:
-    bins = counts.size // 4
-    one = np.uint32(1)
-    a, b, c, d = counts[:bins], counts[bins : 2 * bins], counts[2 * bins : 3 * bins], counts[3 * bins :]
-    for group in range(symbols.size // 4):
-        i = np.uint64(group) * np.uint64(4)
-        a[symbols[i]] += one
-        b[symbols[i + _ONE]] += one
-        c[symbols[i + np.uint64(2)]] += one
-        d[symbols[i + np.uint64(3)]] += one
-    for last in range(symbols.size - symbols.size % 4, symbols.size):
-        a[symbols[last]] += one
-
-
-def count(symbols: Tokens, alphabet: int) -> Counts:
+def count(symbols: Any, alphabet: int) -> Counts:
     """How often each symbol below *alphabet* occurs; every symbol must be below it."""
     # Four histograms: the most frequent weight would otherwise wait for its own last increment.
-    counts: Counts = np.zeros(4 * alphabet, np.uint32)
-    _count(symbols, counts)
-    total: Counts = counts.reshape(4, alphabet).sum(0, dtype=np.uint32)
-    return total
+    counts = np.zeros((4, alphabet), np.uint32)
+    a, b, c, d = counts[0], counts[1], counts[2], counts[3]
+    one = np.uint32(1)
+    for group in range(symbols.size // 4):
+        i = np.uint64(group) << _2
+        a[symbols[i]] += one
+        b[symbols[i + _1]] += one
+        c[symbols[i + _2]] += one
+        d[symbols[i + _3]] += one
+    for last in range(symbols.size - symbols.size % 4, symbols.size):
+        a[symbols[last]] += one
+    for symbol in range(alphabet):
+        a[symbol] += b[symbol] + c[symbol] + d[symbol]
+    return a  # type: ignore[no-any-return]
+
+
+@compiled
+def _cost(counts: Any, size: Any, low_bits: Any) -> Any:
+    """Bits that the first *size* symbols take with an ideal coder, their frequency table and *low_bits* a value."""
+    total: Any = 0
+    bits: Any = 0.0
+    used = 0
+    for symbol in range(size):
+        n = np.float64(counts[symbol])
+        if n > 0:
+            total += np.int64(counts[symbol])
+            bits -= n * np.log2(n)
+            used += 1
+    return bits + total * (np.log2(np.float64(total)) + low_bits) + used * BITS_PER_ENTRY
+
+
+@compiled
+def choose_low_bits(symbols: Any, bins: int) -> tuple[int, Counts, float]:
+    """How many low bits to cut off symbols below *bins* (at most 2^16), by the cost of what remains.
+
+    Returns:
+        Low bits; how often each remaining symbol occurs; bits that both take, about.
+    """
+    counts = count(symbols, bins)
+    size, low_bits = bins, 0
+    while size > MAX_ALPHABET:
+        size = _fold(counts, size)
+        low_bits += 1
+    cost = _cost(counts, size, low_bits)
+    while size > 16:
+        folded = counts[:size].copy()
+        half = _fold(folded, size)
+        folded_cost = _cost(folded, half, low_bits + 1)
+        if folded_cost >= cost:
+            break
+        counts, size, low_bits, cost = folded, half, low_bits + 1, folded_cost
+    return low_bits, counts[:size].copy(), cost
+
+
+@compiled
+def _fold(counts: Any, size: Any) -> Any:
+    """Join neighbours in place; returns how many symbols remain."""
+    half = (size + 1) >> 1
+    for symbol in range(half):
+        joined = counts[2 * symbol]
+        if 2 * symbol + 1 < size:
+            joined += counts[2 * symbol + 1]
+        counts[symbol] = joined
+    return half
+
+
+def low_size(size: int, low_bits: int) -> int:
+    """Bytes that the low bits of *size* symbols take."""
+    return sum(-(-size * width // 8) for width in (16, 8, 4, 2, 1) if low_bits & width)
 
 
 @compiled
 def split(symbols: Any, low_bits: int, tokens: Tokens, low: Bytes) -> None:
     """Cut *low_bits* off every symbol.
 
+    The bits lie in planes 16, 8, 4, 2 and 1 bits wide, as their number is made up of these, lowest bits first. A plane
+    of half a byte holds the first half of the symbols in the lower halves of its bytes and the rest in the upper ones,
+    and so on: no shift depends on a position, so that compilers vectorise the loops.
+
     Args:
         symbols: uint16 or uint32.
         low_bits: 1 to 24.
         tokens: gets the symbols without their low bits.
-        low: gets the low bits, `low_size` bytes: first whole bytes as planes, then the rest of every
-            symbol, 8 symbols to as many bytes as bits remain.
+        low: gets the low bits; `low_size` bytes, all 0.
     """
     n = symbols.size
-    planes = low_bits >> 3
     shift = np.uint64(low_bits)
     for i in range(n):
         tokens[i] = np.uint16(np.uint64(symbols[i]) >> shift)
-    for plane in range(planes):
-        shift = _8 * np.uint64(plane)
-        for i in range(n):
-            low[plane * n + i] = np.uint8(np.uint64(symbols[i]) >> shift)
-    rest = low_bits & 7
-    if rest == 0:
-        return
-    shift, mask = _8 * np.uint64(planes), (_ONE << np.uint64(rest)) - _ONE
-    at = planes * n
-    for first in range(0, n, 8):
-        held = np.uint64(0)
-        for j in range(min(8, n - first)):
-            held |= ((np.uint64(symbols[first + j]) >> shift) & mask) << np.uint64(j * rest)
-        for _ in range(rest):
-            low[at] = np.uint8(held)
-            held >>= _8
-            at += 1
+    at, done = 0, np.uint64(0)
+    for width in (16, 8, 4, 2, 1):
+        if low_bits & width:
+            for _ in range(max(1, width // 8)):
+                at = _put_plane(symbols, done, min(width, 8), low, at)
+                done += np.uint64(min(width, 8))
+
+
+@compiled
+def _put_plane(symbols: Any, done: Any, width: Any, low: Bytes, at: Any) -> Any:
+    """One plane of at most 8 bits, from bit *done* of the symbols to byte *at* of *low*; returns the byte after it."""
+    size = (symbols.size * width + 7) // 8
+    plane = low[at : at + size]
+    mask = np.uint64((1 << width) - 1)
+    for part in range(8 // width):
+        of_part = symbols[
+            part * size : (part + 1) * size
+        ]  # slices, because an index that is a sum stops vectorising
+        up = np.uint64(part * width)
+        for i in range(of_part.size):
+            plane[i] |= np.uint8(((np.uint64(of_part[i]) >> done) & mask) << up)
+    return at + size
+
+
+@compiled
+def _get_plane(low: Bytes, at: Any, width: Any, symbols: Any, done: Any) -> Any:
+    """Inverse of `_put_plane`."""
+    size = (symbols.size * width + 7) // 8
+    plane = low[at : at + size]
+    mask = np.uint64((1 << width) - 1)
+    for part in range(8 // width):
+        of_part = symbols[part * size : (part + 1) * size]
+        up = np.uint64(part * width)
+        for i in range(of_part.size):
+            of_part[i] |= ((np.uint64(plane[i]) >> up) & mask) << done
+    return at + size
 
 
 @compiled
 def join(tokens: Tokens, low_bits: int, low: Bytes, symbols: Any) -> None:
     """Inverse of `split`; *symbols* may be *tokens* itself. *low* must have `low_size` bytes."""
     n = symbols.size
-    planes, rest = low_bits >> 3, low_bits & 7
-    mask = (_ONE << np.uint64(rest)) - _ONE
     shift = np.uint64(low_bits)
-    above = _8 * np.uint64(planes)
-    at = planes * n
-    for first in range(0, n, 8):
-        held = np.uint64(0)
-        for j in range(rest):
-            held |= np.uint64(low[at + j]) << (_8 * np.uint64(j))
-        at += rest
-        for j in range(min(8, n - first)):
-            i = first + j
-            symbols[i] = (np.uint64(tokens[i]) << shift) | (((held >> np.uint64(j * rest)) & mask) << above)
-    for plane in range(planes):
-        shift = _8 * np.uint64(plane)
-        for i in range(n):
-            symbols[i] |= np.uint64(low[plane * n + i]) << shift
-
-
-def low_size(count: int, low_bits: int) -> int:
-    """Bytes that the low bits of *count* symbols take."""
-    return (low_bits >> 3) * count + (low_bits & 7) * -(-count // 8)
+    for i in range(n):
+        symbols[i] = np.uint64(tokens[i]) << shift
+    at, done = 0, np.uint64(0)
+    for width in (16, 8, 4, 2, 1):
+        if low_bits & width:
+            for _ in range(max(1, width // 8)):
+                at = _get_plane(low, at, min(width, 8), symbols, done)
+                done += np.uint64(min(width, 8))
 
 
 @compiled
 def pack(symbols: Tokens, bins: int, per_token: int, tokens: Tokens) -> None:
     """Write *per_token* symbols below *bins* as one number to that base; missing ones at the end are 0."""
     n = symbols.size
-    for t in range(tokens.size):
+    whole = n // per_token
+    for t in range(whole):
         token = 0
         for j in range(per_token - 1, -1, -1):
-            i = t * per_token + j
-            token = token * bins + (symbols[i] if i < n else 0)
+            token = token * bins + symbols[t * per_token + j]
         tokens[t] = token
+    if whole < tokens.size:
+        token = 0
+        for i in range(n - 1, whole * per_token - 1, -1):
+            token = token * bins + symbols[i]
+        tokens[whole] = token
 
 
 @compiled
-def _unpack(tokens: Tokens, digits: NDArray[np.uint64], per_token: int, symbols: Tokens) -> None:
+def unpack(tokens: Tokens, bins: int, per_token: int, symbols: Tokens) -> None:
+    """Inverse of `pack`; *tokens* must be below ``bins ** per_token``, *bins* below 256 and *per_token* at most 8."""
+    digits = np.empty(bins**per_token, np.uint64)
+    for token in range(digits.size):
+        rest, held = token, np.uint64(0)
+        for j in range(per_token):
+            held |= np.uint64(rest % bins) << np.uint64(8 * j)
+            rest //= bins
+        digits[token] = held
     n = symbols.size
     whole = n // per_token
     for t in range(whole):
         held = digits[tokens[t]]
         for j in range(per_token):
-            symbols[t * per_token + j] = held & np.uint64(0xFF)
+            symbols[t * per_token + j] = held & _BYTE
             held >>= _8
     for i in range(whole * per_token, n):
-        symbols[i] = (digits[tokens[whole]] >> (_8 * np.uint64(i - whole * per_token))) & np.uint64(0xFF)
-
-
-def unpack(tokens: Tokens, bins: int, per_token: int, symbols: Tokens) -> None:
-    """Inverse of `pack`; *tokens* must be below ``bins ** per_token``, *bins* below 256 and *per_token* at most 8."""
-    alphabet = np.arange(bins**per_token, dtype=np.uint64)
-    digits = np.zeros_like(alphabet)
-    for j in range(per_token):
-        digits |= (alphabet // np.uint64(bins**j) % np.uint64(bins)) << np.uint64(8 * j)
-    _unpack(tokens, digits, per_token, symbols)
-
-
-@compiled
-def cost(counts: Counts, low_bits: int) -> Any:
-    """Bits that an ideal coder needs for symbols that occur *counts* times, each with *low_bits* beside it."""
-    total: Any = 0
-    bits: Any = 0.0
-    for symbol in range(counts.size):
-        n = np.float64(counts[symbol])
-        if n > 0:
-            total += np.int64(counts[symbol])
-            bits -= n * np.log2(n)
-    return bits + total * (np.log2(np.float64(total)) + low_bits)
+        symbols[i] = (digits[tokens[whole]] >> (_8 * np.uint64(i - whole * per_token))) & _BYTE

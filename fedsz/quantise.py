@@ -13,7 +13,7 @@ import numpy as np
 
 from fedsz import entropy
 from fedsz.errors import MalformedPayloadError
-from fedsz.grid import MAX_POINT, Grid, Symbols, choose_grid, dequantise, quantise
+from fedsz.grid import MAX_POINT, Grid, Symbols, choose_grid, dequantise, quantise, symbol_dtype
 from fedsz.registry import CannotEncodeError, Floats, LossyCodec, register
 from fedsz.wire import Reader, write_varints
 
@@ -62,15 +62,16 @@ class FedSZQ(LossyCodec):
         ]
         low = min(grid.low for grid in grids)
         bins = max(grid.low + grid.bins for grid in grids) - low
-        parts = [
-            quantise(values, Grid(grid.step, low, bins), bound)
-            for values, grid, bound in zip(tensors, grids, bounds, strict=True)
-        ]
+        symbols = np.empty(sum(values.size for values in tensors), symbol_dtype(bins))
+        first = 0
+        for values, grid, bound in zip(tensors, grids, bounds, strict=True):
+            quantise(values, Grid(grid.step, low, bins), bound, symbols[first : first + values.size])
+            first += values.size
         head = bytes((_PLAIN,)) + np.array([grid.step for grid in grids], dtype.newbyteorder("<")).tobytes()
         head += write_varints([2 * low if low >= 0 else -2 * low - 1, bins])
         if bins == 1:
             return head
-        return head + entropy.encode(parts[0] if len(parts) == 1 else np.concatenate(parts), bins)
+        return head + entropy.encode(symbols, bins)
 
     def decode_many(
         self,

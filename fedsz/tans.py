@@ -101,13 +101,17 @@ def decoder_table(frequencies: Frequencies, precision: int, table: DecoderTable)
     owner = np.empty(size, np.uint16)
     _spread(frequencies, owner)
     following = frequencies.astype(np.int64)
+    most = np.empty(frequencies.size, np.int64)
+    for symbol in range(frequencies.size):
+        most[symbol] = 0
+        while following[symbol] and (following[symbol] << most[symbol]) < size:
+            most[symbol] += 1
     for state in range(size):
         symbol = owner[state]
         after = following[symbol]
         following[symbol] += 1
-        bits = 0
-        while (after << bits) < size:
-            bits += 1
+        # The first states of a symbol take the most new bits, the others one less.
+        bits = most[symbol] - ((after << most[symbol]) >= 2 * size)
         table[state] = np.uint32((np.int64(symbol) << 18) | (((after << bits) - size) << 4) | bits)
     return True
 
