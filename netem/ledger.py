@@ -20,6 +20,7 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import TextIO
 
 from netem.errors import CommandError, LedgerError
 
@@ -27,6 +28,7 @@ _SUFFIX = ".ledger"
 _DRAFT = ".draft-"
 _DRAFT_S = 60.0  # no start takes so long between making a draft and giving it its name
 _KILL_WAIT_S = 10.0
+_LOCK_WAIT_S = 2.0
 
 _open_ledgers: weakref.WeakSet[Ledger] = weakref.WeakSet()
 
@@ -53,7 +55,14 @@ class Ledger:
         self._file = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._write({"ledger": 1, "boot": _boot_id(), "pids": _pid_namespace(), "pid": os.getpid()})
+            self._write(
+                {
+                    "ledger": 1,
+                    "boot": _boot_id(),
+                    "pids": _pid_namespace(),
+                    "owner": process_name(os.getpid()),
+                }
+            )
             while True:
                 self.run_id = secrets.token_hex(3)[:5]
                 self._path = self.state_dir / f"{self.run_id}{_SUFFIX}"
@@ -122,8 +131,9 @@ def sweep(state_dir: Path) -> list[str]:
         with contextlib.ExitStack() as stack:
             try:
                 file = stack.enter_context(path.open("r+", encoding="utf-8"))
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except (FileNotFoundError, BlockingIOError):  # swept by someone else, or alive
+            except FileNotFoundError:  # swept by someone else
+                continue
+            if not _lock(file):
                 continue
             if os.fstat(file.fileno()).st_nlink == 0:  # swept between our open and our lock
                 continue
@@ -133,6 +143,40 @@ def sweep(state_dir: Path) -> list[str]:
             if time.time() - draft.stat().st_mtime > _DRAFT_S:
                 draft.unlink()
     return removed
+
+
+def _lock(file: TextIO) -> bool:
+    """Whether the lock is ours, that is, whether the ledger's run is dead.
+
+    A run killed while it started a program leaves a child that holds the lock for the moment until it becomes that
+    program; with its owner gone, that moment is waited for.
+    """
+    deadline_s = time.monotonic() + _LOCK_WAIT_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if _owner_lives(file) or time.monotonic() > deadline_s:
+                return False
+            time.sleep(0.005)
+
+
+def _owner_lives(file: TextIO) -> bool:
+    file.seek(0)
+    try:
+        header = json.loads(file.readline())
+        if header["pids"] != _pid_namespace() or header["boot"] != _boot_id():
+            return True  # not to be seen from here; the lock says that it lives
+        pid, start = (int(part) for part in header["owner"].split(":"))
+    except (ValueError, KeyError, TypeError):
+        return True  # being written, or damaged: nothing to go by but the lock
+    finally:
+        file.seek(0)
+    try:
+        return _start_ticks(pid) == start
+    except FileNotFoundError:
+        return False
 
 
 def _sweep_one(path: Path, text: str) -> list[str]:
