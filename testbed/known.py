@@ -1,4 +1,4 @@
-"""Names that other packages know: codecs and devices, each with why it cannot be used here (empty when it can).
+"""Names that others know (codecs, devices, models, data sets), each with why it cannot be used here, empty if it can.
 
 Imported when asked: a scenario must be readable, with an error line of its own, where an optional library is missing.
 """
@@ -33,3 +33,17 @@ def devices() -> Mapping[str, str]:
     from devices import catalogue
 
     return dict.fromkeys(catalogue(), "")
+
+
+def models() -> Mapping[str, str]:
+    """Networks that can be trained. ImportError if torch or torchvision cannot be imported."""
+    from testbed.learning.models import model_names
+
+    return dict.fromkeys(model_names(), "")
+
+
+def datasets() -> Mapping[str, str]:
+    """Data sets that we can read, whether or not their files are here. ImportError as above."""
+    from testbed.learning.data import DATASETS
+
+    return dict.fromkeys(DATASETS, "")

@@ -205,9 +205,7 @@ class _BarView(_View):
 
     def _ready(self, state: Progress) -> TaskID:
         if self._whole is None:
-            self._whole = self._bars.add_task(
-                f"{state.unit}s", total=state.total, left="", label=""
-            )
+            self._whole = self._bars.add_task(f"{state.unit}s", total=state.total, left="", label="")
         return self._whole
 
 
@@ -231,7 +229,8 @@ class _LineView(_View):
             return
         self._last_s, self._last_done = state.elapsed_s, state.done
         share = 100.0 * state.done / state.total if state.total else 100.0
-        text = f"{state.steps} {state.unit}s done, {share:.0f} %, {time_text(state.elapsed_s)} gone"
+        noun = state.unit if state.steps == 1 else f"{state.unit}s"
+        text = f"{state.steps} {noun} done, {share:.0f} %, {time_text(state.elapsed_s)} gone"
         if state.left_s is not None and state.done < state.total:
             text += f", {time_text(state.left_s)} left"
         self.note(f"{text} ({state.label})" if state.label else text)

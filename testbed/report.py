@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from netem.units import format_rate, format_size
-from testbed.crossover import FILE, Crossover, crossovers, read_crossovers
+from testbed.crossover import FILE, Crossover, crossovers, rate_text, read_crossovers
 from testbed.estimate import Estimate
 from testbed.files import write_derived
-from testbed.html import PAGE, Html, element, picture, table
+from testbed.markup import PAGE, Html, element, picture, table
 from testbed.plot import figures
 from testbed.record import Results, read_results
 from testbed.row import PARTS, Row
@@ -143,7 +143,8 @@ def _verdict(item: Crossover) -> list[Html]:
         interval = f" [{rest}" if rest else ""
         return [element("b", value), element("span", interval, class_="quiet")]
     if measured.where == "above":
-        note = f" (closed form: {estimate_text(item.closed_form, [])})" if item.closed_form.value_bps else ""
+        beyond = item.closed_form.value_bps
+        note = f" (closed form: {rate_text(beyond)})" if beyond else ""
         return [element("b", f"above {format_rate(max(rates), 3)}"), element("span", note, class_="quiet")]
     if measured.where == "below":
         return [element("b", f"below {format_rate(min(rates), 3)}"),

@@ -48,9 +48,17 @@ DIRICHLET = Record(
 LEARNING = Record(
     Learning,
     [
-        Key("model", Text(r"[a-z0-9_.-]+", "the name of a model is expected"), "which network is trained"),
-        Key("data", Text(r"[a-z0-9_.-]+", "the name of a data set is expected"), "which images"),
-        Key("fallback_data", Or(None, Text()), "images to use where *data* cannot be had; null to refuse"),
+        Key(
+            "model",
+            Known("model", known.models),
+            "which network is trained: cnn, or torchvision's name for it",
+        ),
+        Key("data", Known("data set", known.datasets), "which images"),
+        Key(
+            "fallback_data",
+            Or(None, Known("data set", known.datasets)),
+            "images to use where *data* cannot be had; null to refuse",
+        ),
         Key("data_dir", Or(None, Text()), "folder with the data; null looks in the usual places"),
         Key("rounds", Integer(1), "communication rounds in each cell"),
         Key("local_epochs", Integer(1), "passes over its data that a client makes in a round"),

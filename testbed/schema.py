@@ -11,7 +11,7 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from netem.units import (
@@ -26,6 +26,9 @@ from testbed.errors import ScenarioProblem
 from testbed.yaml_position import Place, Scalar, Tree
 
 T = TypeVar("T")
+
+# Longer lists of names help nobody; then we name the nearest.
+SHOWN_NAMES = 24
 
 
 class ReportedError(Exception):
@@ -60,8 +63,9 @@ class At:
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """``"; did you mean 'sz2'?"`` or nothing; never a far-fetched guess."""
-    close = difflib.get_close_matches(given, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    by_small = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(given.lower(), by_small, n=1, cutoff=0.6)
+    return f"; did you mean {by_small[close[0]]!r}?" if close else ""
 
 
 def shown(tree: Tree) -> str:
@@ -163,8 +167,8 @@ class Number(Kind[float]):
 
     def __init__(self, low: float, high: float = math.inf, *, above: bool = False, example: str = "") -> None:
         self._low, self._high, self._above = low, high, above
-        upto = f" up to {high:g}" if high < math.inf else ""
-        self.meaning = f"a number {'above' if above else 'from'} {low:g}{upto} is expected"
+        upto = f" up to {high:.12g}" if high < math.inf else ""
+        self.meaning = f"a number {'above' if above else 'from'} {low:.12g}{upto} is expected"
         if example:
             self.meaning += f", for example {example}"
 
@@ -283,7 +287,7 @@ class Known(Kind[str]):
         if name not in known:
             raise at.refuse(
                 tree.place,
-                f"unknown {self._noun} {name!r}{did_you_mean(name, known) or ';'} allowed: {', '.join(sorted(known))}",
+                f"unknown {self._noun} {name!r}{did_you_mean(name, known) or ';'} allowed: {_some(name, known)}",
             )
         if known[name]:
             raise at.refuse(tree.place, f"{self._noun} {name!r} cannot be used here: {known[name]}")
@@ -299,6 +303,15 @@ class Known(Kind[str]):
             return {"type": "string"}
 
 
+def _some(name: str, known: Iterable[str]) -> str:
+    """All names, or of many those that look most like *name*."""
+    names = sorted(known)
+    if len(names) <= SHOWN_NAMES:
+        return ", ".join(names)
+    close = difflib.get_close_matches(name, names, n=5, cutoff=0.0)
+    return f"{', '.join(close)} and {len(names) - len(close)} more"
+
+
 class Or(Kind[Any]):
     """A fixed word (or nothing, written ``null``) that stands for itself, else another kind."""
 
@@ -309,7 +322,16 @@ class Or(Kind[Any]):
     def read(self, tree: Tree, at: At) -> Any:
         if isinstance(tree, Scalar) and tree.value == self._word:
             return self._word
-        return self._kind.read(tree, at)
+        inner = replace(at, problems=[])
+        try:
+            return self._kind.read(tree, inner)
+        except ReportedError:
+            for problem in inner.problems:
+                here = problem.path == at.path and self._word is not None
+                at.problems.append(
+                    replace(problem, message=f"{problem.message}, or {self._word}") if here else problem
+                )
+            raise
 
     def write(self, value: Any) -> Any:
         return self._word if value == self._word else self._kind.write(value)

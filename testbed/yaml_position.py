@@ -173,7 +173,14 @@ class _Builder:
                 return _float(text)
         except ValueError:
             return text
-        if not str(node.tag).startswith("tag:yaml.org,2002:"):
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            # JSON writes characters beyond 16 bits as two escapes; YAML, which reads JSON, leaves them apart.
+            try:
+                return text.encode("utf-16", "surrogatepass").decode("utf-16")
+            except UnicodeDecodeError:
+                self.problems.append(_problem(self._file, place, "half of a surrogate pair is no text", path))
+                return "?"
+        if tag not in ("str", "timestamp"):
             self.problems.append(_problem(self._file, place, f"tag {str(node.tag)!r}; plain YAML only", path))
         return text
 

@@ -13,6 +13,8 @@ from testbed.style import Theme
 
 # Colours that stand for "whatever the page's are" while a picture is drawn, replaced by CSS in the page.
 _INK, _FAINT = "#010203", "#040506"
+# Data colours that need another shade on dark paper.
+_SHADED = {"#0072b2": "var(--blue)", "#e3e3e3": "var(--wait)"}
 PAGE = Theme(ink=_INK, faint=_FAINT, paper="none")
 
 
@@ -67,6 +69,8 @@ def picture(figure: Figure, label: str) -> Html:
     text = svg(figure)
     text = text[text.index("<svg") :]
     text = text.replace(_INK, "currentColor").replace(_FAINT, "var(--faint)")
+    for colour, variable in _SHADED.items():
+        text = text.replace(colour, variable)
     # Several pictures share a page: ids that nothing refers to ("axes_1") would stand there twice.
     used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', text))
     text = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", text)
