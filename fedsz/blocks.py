@@ -77,7 +77,7 @@ def prepare(
     low, high, mask = finite_range(values)
     span = high - low
     # NaN where nothing is finite; infinite where float64 cannot hold it.
-    if not (0 < span < math.inf) or span > np.finfo(values.dtype).max:
+    if not (0 < span < math.inf) or span > float(np.finfo(values.dtype).max):
         return None
     if mask is not None:
         if np.count_nonzero(mask) > _MAX_PATCH_SHARE * values.size:

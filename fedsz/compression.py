@@ -21,6 +21,7 @@ from fedsz.container import (
     storage_order,
     write_directory,
 )
+from fedsz.errors import InvalidBoundError
 from fedsz.globalmodel import Reference, as_reference
 from fedsz.layout import Layout
 from fedsz.partition import Partition
@@ -64,9 +65,12 @@ def compress(
             bound exactly. False trusts the codec, for timing it alone.
 
     Raises:
+        InvalidBoundError: *bound* is none.
         UnknownCodecError, CodecUnavailableError: the codec.
         UnsupportedTensorError: an entry that is no dense tensor of numbers, or a name that is no text.
     """
+    if not isinstance(bound, ErrorBound):
+        raise InvalidBoundError('bound is an ErrorBound, as in ErrorBound("REL", 1e-2)', bound)
     arrays = {name: as_array(name, value) for name, value in state.items()}
     layout = Layout.of(arrays)
     raw = codec == "none"

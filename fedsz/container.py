@@ -20,6 +20,7 @@ from fedsz.errors import (
     MalformedPayloadError,
     ReferenceMismatchError,
     TruncatedPayloadError,
+    UnsupportedTensorError,
     VersionError,
 )
 from fedsz.globalmodel import DIGEST_BYTES, Reference
@@ -116,7 +117,7 @@ def write_directory(directory: Directory, flags: int) -> bytes:
             ),
             directory.digest or b"",
             b"" if flags & _LAYOUT_OF_REFERENCE else directory.layout.write(),
-            np.packbits(directory.routes, bitorder="little").tobytes(),
+            np.packbits(np.array(directory.routes, bool), bitorder="little").tobytes(),
             write_varints([len(directory.blocks)]),
             bytes(block.method for block in directory.blocks),
             bytes(block.flags for block in directory.blocks),
@@ -124,6 +125,10 @@ def write_directory(directory: Directory, flags: int) -> bytes:
             write_varints(block.length for block in directory.blocks),
         )
     )
+    if len(raw) > _MAX_DIRECTORY:
+        raise UnsupportedTensorError(
+            directory.layout.names[0], f"this and all other names need a directory of {len(raw)} bytes"
+        )
     packed = zstd_compress(raw, _DIRECTORY_LEVEL)
     if len(packed) >= len(raw):
         packed = raw

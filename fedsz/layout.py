@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fedsz.arrays import BIG_ENDIAN, DTYPES, LEGAL_CODES, Array, dtype_code
-from fedsz.errors import MalformedPayloadError, PayloadTooLargeError
+from fedsz.errors import MalformedPayloadError, PayloadTooLargeError, UnsupportedTensorError
 from fedsz.wire import Reader, write_varints
 
 MAX_TENSORS = 1 << 16
@@ -30,7 +30,12 @@ class Layout:
 
     @classmethod
     def of(cls, arrays: Mapping[str, Array]) -> Layout:
-        """The layout of a state of arrays."""
+        """The layout of a state of arrays; UnsupportedTensorError where the format cannot hold it."""
+        for name in list(arrays)[MAX_TENSORS:]:
+            raise UnsupportedTensorError(name, f"a state has at most {MAX_TENSORS} tensors")
+        for name in arrays:
+            if len(name) * 3 > MAX_NAME_BYTES and len(_utf8(name)) > MAX_NAME_BYTES:
+                raise UnsupportedTensorError(f"{name[:40]}...", f"a name has at most {MAX_NAME_BYTES} bytes")
         return cls(
             tuple(arrays),
             tuple(dtype_code(name, array.dtype) for name, array in arrays.items()),
@@ -77,7 +82,7 @@ class Layout:
 
     def write(self) -> bytes:
         """Count, name lengths, names, dtype numbers, ranks, dimensions: columns, so that zstd finds the repetition."""
-        encoded = [name.encode("utf-8", "surrogatepass") for name in self.names]
+        encoded = [_utf8(name) for name in self.names]
         return b"".join(
             (
                 write_varints([len(encoded)]),
@@ -122,3 +127,8 @@ class Layout:
         """PayloadTooLargeError where the tensors decode to more than *max_bytes*."""
         if sum(self.nbytes) > max_bytes:
             raise PayloadTooLargeError(sum(self.nbytes), max_bytes)
+
+
+def _utf8(name: str) -> bytes:
+    # Lone surrogates are legal in a str and no reason to lose an update.
+    return name.encode("utf-8", "surrogatepass")

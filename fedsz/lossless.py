@@ -1,6 +1,7 @@
 """Lossless codecs: the five of the paper, and byte planes through zstd.
 
-Measured on weights, none gains much (order-0 noise in the mantissa): FedSZ takes blosc-lz for its speed.
+None gains much on weights, whose mantissas are noise: the paper takes blosc-lz for its speed. Byte planes are smaller
+and as fast; docs/format.md has the figures.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import threading
 import zlib
 from typing import Any, ClassVar
 
-import blosc2
 import numpy as np
 import zstandard
 
@@ -61,12 +61,22 @@ class BloscLz(LosslessCodec):
     codec_id: ClassVar[str] = "blosc-lz"
     wire_id: ClassVar[int] = 2
 
+    @classmethod
+    def why_unavailable(cls) -> tuple[str, str] | None:
+        try:
+            import blosc2  # noqa: F401  (takes as long as the rest of this package, so only where it is used)
+        except ImportError as error:
+            return str(error), "install blosc2 (pip install 'blosc2>=3.0')"
+        return None
+
     def encode(self, data: memoryview, itemsize: int) -> bytes:
         pieces = (data[at : at + _BLOSC_PIECE] for at in range(0, len(data), _BLOSC_PIECE))
         return b"".join(self._encode_piece(piece, itemsize) for piece in pieces)
 
     @staticmethod
     def _encode_piece(piece: memoryview, itemsize: int) -> bytes:
+        import blosc2
+
         chunk: bytes = blosc2.compress2(
             piece,
             codec=blosc2.Codec.BLOSCLZ,
@@ -79,6 +89,8 @@ class BloscLz(LosslessCodec):
         return chunk
 
     def decode(self, blob: memoryview, out: memoryview, itemsize: int) -> None:
+        import blosc2
+
         at = 0
         for start in range(0, len(out), _BLOSC_PIECE):
             piece = out[start : start + _BLOSC_PIECE]

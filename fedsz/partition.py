@@ -38,6 +38,12 @@ class Partition:
     poor_ratio: float = 1.5
     exclude: tuple[str, ...] = ("running_mean", "running_var")
 
+    def __post_init__(self) -> None:
+        # A bare string would otherwise be taken for its letters.
+        for field in ("names", "exclude"):
+            value = getattr(self, field)
+            object.__setattr__(self, field, (value,) if isinstance(value, str) else tuple(value))
+
     def is_lossy(self, name: str, array: Array) -> bool:
         """Whether *array* goes lossy under *name*."""
         if array.size <= max(self.threshold, 0) or array.dtype.newbyteorder("=") not in LOSSY_DTYPES:
