@@ -66,7 +66,6 @@ class _Incoming:
     """A flow that this process receives. *socket* is None until its connection has come."""
 
     flow: int
-    buffer: mmap.mmap | None
     view: memoryview
     size: int
     timeout_s: float
@@ -88,6 +87,7 @@ class Agent:
     incoming: dict[int, _Incoming] = field(default_factory=dict)
     expected: dict[tuple[str, int], _Incoming] = field(default_factory=dict)
     unclaimed: dict[tuple[str, int], socket.socket] = field(default_factory=dict)
+    inboxes: dict[int, mmap.mmap] = field(default_factory=dict)
 
     def run(self) -> None:
         self.epoll.register(self.channel.fileno(), select.EPOLLIN)
@@ -146,21 +146,33 @@ class Agent:
             self.epoll.register(listener.fileno(), select.EPOLLIN)
         self._tell(event="ready")
 
+    def _on_inbox(self, descriptors: list[int], number: int, capacity: int, warm: bool) -> None:
+        """Map a memory file to receive into; *warm*: with every page in place."""
+        (file,) = descriptors
+        flags = mmap.MAP_SHARED | (mmap.MAP_POPULATE if warm else 0)
+        self.inboxes[number] = mmap.mmap(file, capacity, flags=flags)
+        os.close(file)
+        if warm:
+            self._tell(event="warm")
+
+    def _on_drop(self, descriptors: list[int], numbers: list[int]) -> None:
+        """Unmap memory files."""
+        for number in numbers:
+            self.inboxes.pop(number).close()
+
     def _on_expect(
         self,
         descriptors: list[int],
         flow: int,
         peer: list[Any],
+        inbox: int,
         size: int,
         timeout_s: float,
         meter: list[int],
     ) -> None:
-        """Receive *size* bytes from *peer* into the memory file that came along."""
-        (file,) = descriptors
-        buffer = mmap.mmap(file, size) if size else None
-        os.close(file)
-        view = memoryview(buffer) if buffer is not None else memoryview(b"")
-        incoming = _Incoming(flow, buffer, view, size, timeout_s, meter, time.monotonic())
+        """Receive *size* bytes from *peer* into an inbox."""
+        view = memoryview(self.inboxes[inbox])[:size]
+        incoming = _Incoming(flow, view, size, timeout_s, meter, time.monotonic())
         key = (peer[0], peer[1])
         if key in self.unclaimed:
             self._begin(incoming, self.unclaimed.pop(key))
@@ -205,7 +217,7 @@ class Agent:
         for key, incoming in list(self.expected.items()):
             if incoming.flow == flow:
                 del self.expected[key]
-                _release(incoming)
+                incoming.view.release()
         for incoming in [entry for entry in self.incoming.values() if entry.flow == flow]:
             assert incoming.socket is not None
             _reset_on_close(incoming.socket)
@@ -349,7 +361,7 @@ class Agent:
         if flow.socket is not None:
             self.incoming.pop(flow.socket.fileno(), None)
             flow.socket.close()
-        _release(flow)
+        flow.view.release()
 
     def _give_up_on_the_stalled(self) -> None:
         now_s = time.monotonic()
@@ -362,12 +374,6 @@ class Agent:
                 self._fail(
                     flow, f"no byte for {flow.timeout_s:g} s; {flow.offset} of {flow.size} had arrived"
                 )
-
-
-def _release(flow: _Incoming) -> None:
-    flow.view.release()
-    if flow.buffer is not None:
-        flow.buffer.close()
 
 
 def _reset_on_close(sock: socket.socket) -> None:

@@ -19,12 +19,15 @@ from typing import Any
 from netem.agent import MESSAGE_BYTES
 from netem.errors import TransferError
 from netem.flow import FlowRequest, FlowResult
+from netem.inbox import Inbox, InboxPool
 from netem.netlink import QueueState
 
 PORT = 5001
 _FIRST_SOURCE_PORT, _LAST_SOURCE_PORT = 10_000, 60_000
 _ROLES = ("sender", "receiver", "digester")
 _REPLY_S = 30.0
+# Received bytes that wait to be overwritten: enough for eight updates of the largest model in use, bounded.
+_KEEP_INBOX_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ class Endpoint:
 @dataclass(slots=True)
 class _Flow:
     request: FlowRequest
-    file: int
+    inbox: Inbox
     shared: bool
     started_s: float
     counter: int = 0
@@ -73,13 +76,14 @@ class Transfers:
         self._keep_received = keep_received
         self._defer_digests = defer_digests
         self._outboxes: dict[int, tuple[bytes, int]] = {}  # id(payload) -> payload, its memory file
-        self._undigested: dict[int, tuple[int, int]] = {}
+        self._inboxes = InboxPool(_KEEP_INBOX_BYTES)
+        self._undigested: dict[int, tuple[Inbox, int]] = {}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._channels: dict[str, socket.socket] = {}
         self._poll = select.poll()
         self._flows: dict[int, _Flow] = {}
         self._done: list[FlowResult] = []
-        self._received: dict[int, tuple[int, int]] = {}
+        self._received: dict[int, tuple[Inbox, int]] = {}
         self._next_port = _FIRST_SOURCE_PORT
         self._answers: list[dict[str, Any]] = []
 
@@ -128,11 +132,10 @@ class Transfers:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        for flow in self._flows.values():
-            os.close(flow.file)
-        for file, _ in (*self._received.values(), *self._undigested.values()):
+        for _, file in self._outboxes.values():
             os.close(file)
-        self.prepare([])
+        self._inboxes.close()
+        self._outboxes = {}
         self._channels, self._processes, self._flows = {}, {}, {}
         self._received, self._undigested = {}, {}
 
@@ -173,18 +176,40 @@ class Transfers:
     # --- flows ----------------------------------------------------------------------------------------
 
     def prepare(self, payloads: Iterable[bytes]) -> None:
-        """Copy payloads to where flows send them from, so that `start` finds them there and is quick.
+        """Copy payloads to where flows send them from, and make room for what arrives, so that `start` is quick.
 
-        Those of the call before are dropped. Equal objects (``is``) are copied once, however many flows send them.
+        One for each flow to come; an object that stands there again is copied once. Those of the call before are
+        dropped. Call it while no flow is under way.
         """
         old, self._outboxes = self._outboxes, {}
+        for _, file in old.values():
+            os.close(file)
+        room, rooms = 0, []
         for payload in payloads:
             if id(payload) not in self._outboxes:
                 file = _memory_file("send")
                 self._outboxes[id(payload)] = (payload, file)
                 _write_all(file, payload)
-        for _, file in old.values():
-            os.close(file)
+            room += len(payload)
+            if room <= self._inboxes.keep_bytes:
+                rooms.append(self._take_inbox(len(payload), warm=True))
+        for inbox in rooms:
+            self._release_inbox(inbox)
+
+    def _take_inbox(self, size: int, *, warm: bool = False) -> Inbox:
+        inbox, new = self._inboxes.take(size)
+        if new:
+            self._tell(
+                "receiver", [inbox.file], do="inbox", number=inbox.number, capacity=inbox.capacity, warm=warm
+            )
+            if warm:
+                self._answer("warm")
+        return inbox
+
+    def _release_inbox(self, inbox: Inbox) -> None:
+        dropped = self._inboxes.release(inbox)
+        if dropped:
+            self._tell("receiver", do="drop", numbers=dropped)
 
     def start(self, request: FlowRequest, source: Endpoint, target: Endpoint, meter: tuple[int, int]) -> None:
         """Start to send now. *meter* is the shaped interface of the client's link in this direction."""
@@ -201,8 +226,7 @@ class Transfers:
         else:
             outbox = _memory_file(f"send-{request.flow_id}")
             _write_all(outbox, request.payload)
-        inbox = _memory_file(f"receive-{request.flow_id}")
-        os.ftruncate(inbox, size)
+        inbox = self._take_inbox(size)
         shared = False
         for other in self._flows.values():
             if other.request.client == request.client:
@@ -212,9 +236,9 @@ class Transfers:
         self._flows[request.flow_id] = _Flow(request, inbox, shared, time.monotonic())
         self._tell(
             "receiver",
-            [inbox],
             do="expect",
             flow=request.flow_id,
+            inbox=inbox.number,
             peer=[source.address, port],
             size=size,
             timeout_s=self._timeout_s,
@@ -246,13 +270,13 @@ class Transfers:
     def digests(self) -> dict[int, str]:
         """SHA-256 (hex) of what arrived in every flow that has ended well since the last call (*defer_digests*)."""
         waiting, self._undigested = self._undigested, {}
-        for flow_id, (file, size) in waiting.items():
-            self._tell("digester", [file], do="digest", flow=flow_id, size=size)
-            os.close(file)
+        for flow_id, (inbox, size) in waiting.items():
+            self._tell("digester", [inbox.file], do="digest", flow=flow_id, size=size)
         found: dict[int, str] = {}
         while len(found) < len(waiting):
             answer = self._answer("digest")
             found[answer["flow"]] = answer["digest"]
+            self._release_inbox(waiting[answer["flow"]][0])
         return found
 
     @property
@@ -262,18 +286,18 @@ class Transfers:
     def received(self, flow_id: int) -> bytes:
         """The bytes that arrived in a finished flow; they are freed here."""
         try:
-            file, size = self._received.pop(flow_id)
+            inbox, size = self._received.pop(flow_id)
         except KeyError:
             raise TransferError(
                 f"nothing is kept of flow {flow_id}: it failed, was fetched before, or keep_received is off"
             ) from None
-        try:
-            data = os.pread(file, size, 0)
-            while len(data) < size:
-                data += os.pread(file, size - len(data), len(data))
-            return data
-        finally:
-            os.close(file)
+        data = bytearray(size)
+        view = memoryview(data)
+        read = 0
+        while read < size:
+            read += os.preadv(inbox.file, [view[read:]], read)
+        self._release_inbox(inbox)
+        return bytes(data)
 
     # --- messages -------------------------------------------------------------------------------------
 
@@ -332,11 +356,12 @@ class Transfers:
         if message["counter"] is not None and not flow.shared:
             flow.wire_bytes = message["counter"] - flow.counter
         if self._defer_digests:
-            self._undigested[flow.request.flow_id] = (os.dup(flow.file), flow.arrived_bytes)
+            flow.inbox.users += 1
+            self._undigested[flow.request.flow_id] = (flow.inbox, flow.arrived_bytes)
             self._end(flow, "", "", flow.wire_bytes)
         else:
             self._tell(
-                "digester", [flow.file], do="digest", flow=flow.request.flow_id, size=flow.arrived_bytes
+                "digester", [flow.inbox.file], do="digest", flow=flow.request.flow_id, size=flow.arrived_bytes
             )
 
     def _on_digest(self, flow: _Flow, message: dict[str, Any]) -> None:
@@ -353,9 +378,9 @@ class Transfers:
         request = flow.request
         del self._flows[request.flow_id]
         if self._keep_received and not error:
-            self._received[request.flow_id] = (flow.file, flow.arrived_bytes)
+            self._received[request.flow_id] = (flow.inbox, flow.arrived_bytes)
         else:
-            os.close(flow.file)
+            self._release_inbox(flow.inbox)
         self._done.append(
             FlowResult(
                 flow_id=request.flow_id,
