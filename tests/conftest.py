@@ -1,0 +1,44 @@
+"""What all tests share: who may run where, and that nobody slips away unseen."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+# Helper modules beside the tests (scripted networks, made-up rows) are imported by their file name.
+for folder in ("unit", "integration"):
+    sys.path.insert(0, str(Path(__file__).parent / folder))
+
+IS_ROOT = sys.platform == "linux" and os.geteuid() == 0
+STRICT = os.environ.get("FEDSZ_STRICT") == "1"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `root` need root; without it each says so."""
+    if IS_ROOT:
+        return
+    for item in items:
+        if item.get_closest_marker("root"):
+            item.add_marker(
+                pytest.mark.skip(reason="needs root on Linux: network namespaces and control groups")
+            )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say plainly what a green run did not look at."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    if skipped and STRICT and IS_ROOT:
+        terminalreporter.write_line(
+            f"FEDSZ_STRICT: {len(skipped)} tests were skipped on a machine that should run them all", red=True
+        )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """With FEDSZ_STRICT=1 and root, a skipped test fails the run."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if STRICT and IS_ROOT and reporter is not None and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

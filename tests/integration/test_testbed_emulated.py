@@ -1,0 +1,110 @@
+"""A whole sweep over real links, and what is left after it was killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+pytestmark = pytest.mark.root
+
+ROOT = Path(__file__).resolve().parents[2]
+SCENARIO = """
+name: emulated
+seed: 3
+learning: {model: shufflenet_v2_x0_5, data: digits, rounds: 1, max_steps: 1, batch_size: 16, test_samples: 50}
+network: {engine: mininet}
+fleets:
+  - {name: pi, count: 2, device: raspberry-pi-4, uplink: 10 Mbit/s, downlink: 50 Mbit/s}
+  - {name: phone, count: 1, device: pixel-6, uplink: 10 Mbit/s, downlink: 50 Mbit/s}
+sweep:
+  uplink.rate: 10, 100 Mbit/s
+  codec: [none, sz2]
+  repeats: 1
+  work: drawn
+"""
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    (folder / "s.yaml").write_text(SCENARIO, encoding="utf-8")
+    return subprocess.Popen(
+        [sys.executable, "-m", "testbed", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def kernel_state() -> dict[str, set[str]]:
+    """What a run could leave behind, by name; compared before and after, so that others' things do not matter."""
+    links = json.loads(subprocess.check_output(["ip", "-j", "link"]))
+    return {
+        "interfaces": {link["ifname"] for link in links if link["ifname"].startswith("fz")},
+        "namespaces": {str(path.readlink()) for path in Path("/proc").glob("[0-9]*/ns/net") if path.exists()},
+        "groups": {str(path) for path in Path("/sys/fs/cgroup").rglob("fz*") if path.is_dir()},
+        "ledgers": {path.name for path in Path("/run/fedsz-testbed").glob("*.ledger")},
+    }
+
+
+def test_bytes_cross_real_links_and_arrive_whole(tmp_path: Path) -> None:
+    before = kernel_state()
+    process = start(tmp_path, "sweep", "s.yaml", "--out", "out")
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    assert "packets in flight" in out
+    rows = [json.loads(line) for line in (tmp_path / "out" / "rounds.jsonl").read_text().splitlines()]
+    assert len(rows) == 2 * 2 * 3
+    for row in rows:
+        assert row["status"] == "ok", row["reason"]  # the server found the SHA-256 of what was sent
+        assert row["engine"] == "mininet"
+        # Ethernet, IP and TCP headers around every 1448 bytes, a handshake, and no more than a few retransmissions.
+        assert 1.04 < row["link_bytes"] / row["payload_bytes"] < 1.10
+        # However loaded the host is, a shaped link cannot be faster than its rate.
+        assert row["uplink_s"] > 0.97 * 8 * row["payload_bytes"] / row["uplink_rate_bps"]
+    assert kernel_state() == before
+
+
+@pytest.mark.parametrize("after_s", [0.5, 6.0, 9.0, 12.0])
+def test_killed_at_any_moment_the_next_start_removes_what_was_left(tmp_path: Path, after_s: float) -> None:
+    before = kernel_state()
+    process = start(tmp_path, "sweep", "s.yaml", "--out", "out")
+    time.sleep(after_s)
+    children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    cleaner = start(tmp_path, "clean")
+    _, err = cleaner.communicate(timeout=60)
+    assert cleaner.returncode == 0, err
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert not alive
+    assert kernel_state() == before
+    if (tmp_path / "out" / "run.json").exists():
+        again = start(tmp_path, "sweep", "--resume", "out")
+        _, err = again.communicate(timeout=240)
+        assert again.returncode == 0, err
+        rows = [json.loads(line) for line in (tmp_path / "out" / "rounds.jsonl").read_text().splitlines()]
+        keys = [(row["cell"], row["client"]) for row in rows]
+        assert len(keys) == len(set(keys)) == 2 * 2 * 3
+
+
+def test_control_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path) -> None:
+    before = kernel_state()
+    process = start(tmp_path, "sweep", "s.yaml", "--out", "out")
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "out" / "cells.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "testbed sweep --resume out" in err
+    assert "Traceback" not in err
+    assert kernel_state() == before
