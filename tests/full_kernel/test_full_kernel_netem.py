@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import socket
@@ -11,9 +12,10 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from itertools import pairwise
 
 import pytest
+from scipy.stats import binom
 
 from netem.agent import enter_namespace
 from netem.flow import FlowRequest, FlowResult
@@ -26,26 +28,21 @@ pytestmark = pytest.mark.root
 
 FAST = LinkSpec(1e9)
 WIDE = AccessLink(FAST, FAST)
-DELAYS_MS = (1, 5, 20, 100, 200)
-LOSSES = (0.001, 0.01, 0.05)
+# Slow enough that a kernel which is one process on a busy machine keeps up.
+NEAR, FAR, LOSSY = LinkSpec(2e6, 0.02), LinkSpec(6e6, 0.1), LinkSpec(4e6, 0.02, loss=0.01)
 
 
-def clients(**uplinks: LinkSpec) -> Topology:
-    return Topology(WIDE, {name: AccessLink(spec, FAST) for name, spec in uplinks.items()})
+def topology(wire: LinkSpec = FAST) -> Topology:
+    return Topology(WIDE, {"plain": WIDE, "wire": AccessLink(wire, FAST)})
 
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory) -> Iterator[MininetNetwork]:
-    """One network for all that only sends packets: a client for each kind of link."""
-    topology = clients(
-        **{f"delay-{ms}": LinkSpec(1e9, delay_s=ms / 1e3) for ms in DELAYS_MS},
-        **{f"loss-{loss}": LinkSpec(1e9, loss=loss) for loss in LOSSES},
-        jitter=LinkSpec(1e9, delay_s=0.05, jitter_s=0.02),
-        reorder=LinkSpec(1e9, delay_s=0.02, reorder=0.1),
-        plain=FAST,
-    )
-    with MininetNetwork(topology, state_dir=tmp_path_factory.mktemp("state")) as up:
+    """One network for all tests, reshaped by each: to start one takes seconds here."""
+    state = tmp_path_factory.mktemp("state")
+    with MininetNetwork(topology(), state_dir=state) as up:
         yield up
+    assert list(state.iterdir()) == []  # nothing is left to sweep
 
 
 @contextmanager
@@ -64,8 +61,8 @@ def inside(pid: int) -> Iterator[None]:
 
 def ends(network: MininetNetwork, client: str) -> tuple[int, int]:
     """Process numbers that hold the client's and the server's namespace."""
-    hosts = network.net.hosts
-    return hosts[1 + list(network._topology.clients).index(client)].pid, hosts[0].pid
+    server, plain, wire = network.net.hosts
+    return {"plain": plain, "wire": wire}[client].pid, server.pid
 
 
 def address(pid: int) -> str:
@@ -78,9 +75,6 @@ def address(pid: int) -> str:
 def round_trips_ms(network: MininetNetwork, client: str, count: int, every_s: float) -> list[float]:
     near, far = ends(network, client)
     out = subprocess.run(
-        ["mnexec", "-a", str(near), "ping", "-q", "-c", "1", "-W", "2", address(far)], check=True, stdout=-3
-    )
-    out = subprocess.run(
         ["mnexec", "-a", str(near), "ping", "-c", str(count), "-i", str(every_s), "-W", "2", address(far)],
         capture_output=True,
         text=True,
@@ -89,8 +83,10 @@ def round_trips_ms(network: MininetNetwork, client: str, count: int, every_s: fl
     return [float(ms) for ms in re.findall(r"time=([0-9.]+) ms", out.stdout)]
 
 
-def datagrams(network: MininetNetwork, client: str, count: int) -> list[int]:
-    """Send numbered datagrams from client to server; the numbers that arrived, in order of arrival."""
+def datagrams(
+    network: MininetNetwork, client: str, count: int, size: int = 4, every_s: float = 0.0
+) -> list[int]:
+    """Send numbered datagrams of *size* from client to server; the numbers that arrived, in order of arrival."""
     near, far = ends(network, client)
     with inside(far):
         receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -99,105 +95,128 @@ def datagrams(network: MininetNetwork, client: str, count: int) -> list[int]:
     with receiver, sender:
         receiver.setsockopt(socket.SOL_SOCKET, 33, 64 << 20)  # SO_RCVBUFFORCE: nothing may be lost here
         receiver.bind((address(far), 0))
-        receiver.settimeout(0.6)
+        receiver.settimeout(2.0)
         sender.connect(receiver.getsockname())
         arrived = []
+        began = time.monotonic()
         for number in range(count):
-            sender.send(struct.pack("!I", number))
-        while True:
+            if (early_s := began + number * every_s - time.monotonic()) > 0:
+                time.sleep(early_s)
+            sender.send(struct.pack("!I", number).ljust(size))
+        while len(arrived) < count:
             try:
-                arrived.append(struct.unpack("!I", receiver.recv(16))[0])
+                arrived.append(struct.unpack("!I", receiver.recv(2048)[:4])[0])
             except TimeoutError:
-                return arrived
+                break
+        return arrived
 
 
-@pytest.mark.parametrize("delay_ms", DELAYS_MS)
+@pytest.mark.parametrize("delay_ms", [1, 5, 20, 100, 200])
 def test_a_delay_is_kept_to_within_a_twentieth(network, delay_ms):
+    network.reshape(topology(LinkSpec(1e9, delay_s=delay_ms / 1e3)))
     floor = statistics.median(round_trips_ms(network, "plain", 10, 0.02))
-    got = statistics.median(round_trips_ms(network, f"delay-{delay_ms}", 8, 0.05)) - floor
+    got = statistics.median(round_trips_ms(network, "wire", 8, 0.05)) - floor
     assert got == pytest.approx(delay_ms, rel=0.05, abs=0.5)
 
 
-def test_jitter_spreads_the_delay_evenly_over_its_range(network):
-    got = round_trips_ms(network, "jitter", 150, 0.01)
-    assert len(got) == 150
-    assert 29.5 <= min(got) < 36
-    assert 64 < max(got) <= 72
-    assert statistics.mean(got) == pytest.approx(50, abs=4)
-    assert statistics.stdev(got) == pytest.approx(40 / 12**0.5, rel=0.2)
+def test_jitter_spreads_the_delay_over_its_range(network):
+    network.reshape(topology(LinkSpec(1e9, delay_s=0.05, jitter_s=0.02)))
+    got = round_trips_ms(
+        network, "wire", 60, 0.05
+    )  # further apart than they can be delayed: none waits for another
+    twentieths = statistics.quantiles(got, n=20)
+    assert len(got) == 60
+    assert min(got) >= 29.5
+    assert twentieths[0] == pytest.approx(32, abs=4)
+    assert statistics.median(got) == pytest.approx(50, abs=8)
+    assert twentieths[-1] == pytest.approx(68, abs=4)
 
 
 def test_jitter_keeps_packets_in_their_order(network):
-    arrived = datagrams(network, "jitter", 500)
-    assert len(arrived) == 500
-    assert arrived == sorted(arrived)
+    network.reshape(topology(LinkSpec(1e9, delay_s=0.05, jitter_s=0.02)))
+    assert datagrams(network, "wire", 300) == list(range(300))
 
 
-@pytest.mark.parametrize(("loss", "count"), [(0.001, 20_000), (0.01, 10_000), (0.05, 5_000)])
+@pytest.mark.parametrize(("loss", "count"), [(0.001, 8_000), (0.01, 4_000), (0.05, 2_000)])
 def test_losses_lie_within_their_binomial_interval(network, loss, count):
-    lost = count - len(datagrams(network, f"loss-{loss}", count))
-    spread = (count * loss * (1 - loss)) ** 0.5
-    assert abs(lost - count * loss) <= 3.9 * spread  # once in ten thousand runs by chance
+    network.reshape(topology(LinkSpec(1e9, loss=loss)))
+    lost = count - len(datagrams(network, "wire", count))
+    chance = binom(count, loss)
+    assert chance.ppf(1e-5) <= lost <= chance.ppf(1 - 1e-5)
 
 
 def test_a_link_without_loss_loses_nothing(network):
-    assert datagrams(network, "plain", 5_000) == list(range(5_000))
+    assert datagrams(network, "plain", 2_000) == list(range(2_000))
 
 
-def test_reordering_lets_about_so_many_overtake(network):
-    arrived = datagrams(network, "reorder", 2_000)
-    assert len(arrived) == 2_000
-    overtook = sum(1 for a, b in zip(arrived, arrived[1:], strict=False) if b < a)
-    assert overtook > 0
-    assert arrived != sorted(arrived)
-
-
-def transfer(network: MininetNetwork, client: str, size: int, limit_s: float = 30.0) -> FlowResult:
-    network.start(FlowRequest(1, client, "uplink", os.urandom(size)))
-    return finish(network, limit_s)
-
-
-def finish(network: MininetNetwork, limit_s: float = 30.0) -> FlowResult:
-    deadline = time.monotonic() + limit_s
+def finish(network: MininetNetwork) -> FlowResult:
+    deadline = time.monotonic() + 30.0
     while time.monotonic() < deadline:
         for result in network.wait(1.0):
             return result
-    raise AssertionError("no result")
+    raise AssertionError("no result within 30 s")
 
 
-def test_a_fast_long_link_is_filled_and_drops_nothing(tmp_path):
-    """netem holds 1000 packets unless told otherwise; this link has 1650 on the way."""
-    topology = clients(far=LinkSpec(200e6, delay_s=0.1))
-    size = 12_000_000
-    model = ModelNetwork(topology)
-    model.start(FlowRequest(1, "far", "uplink", size), 0.0)
-    expected_s = model.run()[0].duration_s
-    with MininetNetwork(topology, state_dir=tmp_path) as network:
-        got = transfer(network, "far", size)
+def modelled_s(uplink: LinkSpec, size: int) -> float:
+    with ModelNetwork(topology(uplink)) as model:
+        model.start(FlowRequest(1, "wire", "uplink", size), 0.0)
+        return model.run()[0].duration_s
+
+
+def test_a_long_fast_link_holds_all_that_is_under_way(network):
+    """netem holds 1000 packets unless told otherwise; on this link 2000 are under way."""
+    network.reshape(topology(LinkSpec(20e6, delay_s=1.2)))
+    count = 2_600
+    arrived = datagrams(network, "wire", count, size=1472, every_s=8 * 1514 / 20e6 / 0.95)
+    assert len(arrived) == count
+
+
+@pytest.mark.parametrize(("link", "size"), [(NEAR, 300_000), (FAR, 900_000)])
+def test_rate_and_delay_together_carry_tcp_as_modelled(network, link, size):
+    network.reshape(topology(link))
+    network.start(FlowRequest(1, "wire", "uplink", os.urandom(size)))
+    got = finish(network)
     assert got.status == "ok"
+    assert got.duration_s == pytest.approx(modelled_s(link, size), rel=0.1)
+
+
+def test_what_is_lost_is_sent_again_and_arrives_whole(network):
+    network.reshape(topology(LOSSY))
+    payload = os.urandom(600_000)
+    network.start(FlowRequest(1, "wire", "uplink", payload))
+    got = finish(network)
+    assert (got.status, got.digest) == ("ok", hashlib.sha256(payload).hexdigest())
+    assert got.duration_s > 8 * 600_000 / LOSSY.rate_bps
+    # Chance decides how often the window is cut; the model gives the mean of many such transfers.
+    assert got.duration_s < 3 * modelled_s(LOSSY, 600_000)
+
+
+def test_a_rate_over_time_is_replayed_by_changing_it_in_place(network):
+    size, rates_bps = 1_200_000, (4e6, 1e6, 2e6, 8e6)
+    network.reshape(topology(LinkSpec(rates_bps[0])))
+    network.start(FlowRequest(1, "wire", "uplink", os.urandom(size)))
+    changes_s = []
+    for rate_bps in rates_bps[1:]:
+        time.sleep(0.4)
+        network.reshape(topology(LinkSpec(rate_bps)))
+        changes_s.append(time.monotonic())
+    got = finish(network)
+    assert got.status == "ok"
+    assert got.finished_s > changes_s[-1]
+    # The model makes the changes as late as they came here: this kernel takes its time to start a program.
+    trace = Trace((0.0, *(at_s - got.started_s for at_s in changes_s)), rates_bps, end="hold")
+    expected_s = modelled_s(LinkSpec(rates_bps[0], trace=trace), size)
     assert got.duration_s == pytest.approx(expected_s, rel=0.1)
 
 
-def test_a_rate_over_time_is_replayed_by_changing_it_in_place(tmp_path):
-    trace = Trace((0.0, 0.5, 1.0, 2.0), (16e6, 2e6, 8e6, 32e6), end="hold")
-    size = 2_500_000
-    plan = [(at, rate) for at, rate in trace.changes(2.5)]
-    model = ModelNetwork(clients(phone=LinkSpec(16e6, trace=trace)))
-    model.start(FlowRequest(1, "phone", "uplink", size), 0.0)
-    expected_s = model.run()[0].duration_s
-    with MininetNetwork(clients(phone=LinkSpec(16e6)), state_dir=tmp_path) as network:
-        began = time.monotonic()
-        network.start(FlowRequest(1, "phone", "uplink", os.urandom(size)))
-        for at, rate in plan[1:]:
-            time.sleep(max(began + at - time.monotonic(), 0))
-            network.reshape(clients(phone=LinkSpec(rate)))
-        got = finish(network)
-    assert got.status == "ok"
-    assert got.duration_s == pytest.approx(expected_s, rel=0.05)
+def test_reordering_lets_some_overtake_and_loses_none(network):
+    network.reshape(topology(LinkSpec(1e9, delay_s=0.02, reorder=0.1)))
+    arrived = datagrams(network, "wire", 500)
+    assert len(arrived) == 500
+    assert any(later < earlier for earlier, later in pairwise(arrived))
 
 
-def test_nothing_is_left_in_the_state_folder(tmp_path):
-    state = Path(tmp_path)
-    with MininetNetwork(clients(one=LinkSpec(10e6, delay_s=0.01)), state_dir=state) as network:
-        assert transfer(network, "one", 50_000).status == "ok"
-    assert list(state.iterdir()) == []
+def test_reordering_is_taken_off_in_place(network):
+    network.reshape(topology(LinkSpec(1e9, delay_s=0.02, reorder=0.1)))
+    network.reshape(topology(LinkSpec(1e9, delay_s=0.02)))
+    assert datagrams(network, "wire", 300) == list(range(300))
