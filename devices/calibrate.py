@@ -132,6 +132,8 @@ def calibrate(
         lossless_spread=factors["lossless"][1],
         idle_w=idle_w,
         busy_w=busy_w,
+        core_speed=1 / factors["lossless"][0],
+        copy_speed=next((1 / timing.factor for timing in timings if timing.kernel.work == "copy"), None),
         sources=tuple(
             f"{timing.kernel.name} ({timing.kernel.work}): median {timing.median_s * 1e3:.3g} ms of {repeats}, "
             f"{timing.factor:.3g} x the reference host, scatter {timing.scatter:.3g}"

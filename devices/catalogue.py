@@ -127,6 +127,8 @@ def _device(
         lossless_spread=lossless.spread,
         idle_w=power.get("idle_w"),
         busy_w=power.get("busy_w"),
+        core_speed=1 / lossless.value,
+        copy_speed=None if scores.memcpy is None or host.memcpy is None else scores.memcpy / host.memcpy,
         sources=(*cited, how, *([raw["notes"]] if "notes" in raw else [])),
     )
 

@@ -29,6 +29,8 @@ class DeviceProfile:
             ``factor / spread`` to ``factor * spread``. 1.0 means measured on the spot.
         idle_w, busy_w: electrical power at rest and under full load, of the whole device; None where no source says.
         sources: where each figure comes from, one line each.
+        core_speed: speed of one core relative to the reference host's, for integer work; None where not known.
+        copy_speed: memory copy bandwidth of one core relative to the reference host's; None where not known.
     """
 
     name: str
@@ -44,6 +46,8 @@ class DeviceProfile:
     train_spread: float = 1.0
     compress_spread: float = 1.0
     lossless_spread: float = 1.0
+    core_speed: float | None = None
+    copy_speed: float | None = None
 
     def __post_init__(self) -> None:
         where = f"device {self.name}"
