@@ -40,7 +40,7 @@ class FedSZQ(LossyCodec):
     codec_id: ClassVar[str] = "fedsz-q"
     wire_id: ClassVar[int] = 22
     guarantees_bound: ClassVar[bool] = True
-    group_elements: ClassVar[int] = 16_384
+    group_elements: ClassVar[int] = 1 << 17
 
     def encode(self, values: Floats, bound: float, *, reference: Floats | None = None) -> bytes:
         return self.encode_many([values], [bound], [reference])
