@@ -228,6 +228,11 @@ class MininetNetwork:
             for asked, got in differences(direction.shape, states[direction.namespace, direction.ifindex]):
                 raise ShapingError(f"{direction.label} ({direction.interface})", asked, got)
 
+    @property
+    def shaped(self) -> Topology:
+        """The links as they run on this host now, dilation included."""
+        return self._topology.dilated(self._dilation)
+
     # --- transfers ------------------------------------------------------------------------------------
 
     def start(self, request: FlowRequest) -> None:
@@ -253,6 +258,10 @@ class MininetNetwork:
     def digests(self) -> dict[int, str]:
         """SHA-256 of what arrived, by flow; see `Transfers.digests`."""
         return self.transfers.digests()
+
+    def discard(self, flow_id: int) -> None:
+        """Forget what arrived in a finished transfer: neither hash nor keep it."""
+        self.transfers.discard(flow_id)
 
     def received(self, flow_id: int) -> bytes:
         """What arrived in a finished transfer (``keep_received=True``); freed by this call."""

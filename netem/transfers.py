@@ -279,6 +279,12 @@ class Transfers:
             self._release_inbox(waiting[answer["flow"]][0])
         return found
 
+    def discard(self, flow_id: int) -> None:
+        """Forget what arrived in a finished flow: neither hash nor keep it."""
+        for kept in (self._undigested, self._received):
+            if flow_id in kept:
+                self._release_inbox(kept.pop(flow_id)[0])
+
     @property
     def in_flight(self) -> int:
         return len(self._flows)
