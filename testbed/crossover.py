@@ -53,7 +53,9 @@ class Crossover:
     Attributes:
         measured: from paired round times; a rate of the link.
         closed_form: 8 (S - S') / (t_C + t_D) with S, S' the payloads without and with the codec, t_C and t_D the time
-            that it adds to compression and decompression.
+            that compressing and decompressing take, as the literature writes it.
+        closed_form_net: the same with the time taken off that packing and checking the raw payload take, which
+            sending raw costs as well: what *measured* would be on a link without headers.
         points: one a swept rate, rates rising.
         compression_ratio, compress_s, decompress_s: medians over the usable rows.
         untrusted, failed: pairs left out because a side of them is untrusted, or did not end.
@@ -65,6 +67,7 @@ class Crossover:
     setting: dict[str, str]
     measured: Estimate
     closed_form: Estimate
+    closed_form_net: Estimate
     points: tuple[Point, ...]
     compression_ratio: float | None
     compress_s: float | None
@@ -129,7 +132,8 @@ def _crossover(pairing: Pairing) -> Crossover:
         codec=group.codec,
         setting=dict(group.setting),
         measured=_measured(pairing),
-        closed_form=_closed_form(pairing),
+        closed_form=_closed_form(pairing, _coding_s),
+        closed_form_net=_closed_form(pairing, _added_s),
         points=_points(pairs),
         compression_ratio=_median([p.coded.update_bytes / p.coded.payload_bytes for p in pairs]),
         compress_s=_median([p.coded.compress_s for p in pairs]),
@@ -230,12 +234,12 @@ def _cube(pairs: tuple[Pair, ...], rates: list[float], repeats: list[int]) -> Ar
     return cube
 
 
-def _closed_form(pairing: Pairing) -> Estimate:
+def _closed_form(pairing: Pairing, seconds_of: Callable[[Pair], float]) -> Estimate:
     if not pairing.pairs:
         return Estimate("unknown", note=_why_nothing(pairing))
     repeats = sorted({pair.repeat for pair in pairing.pairs})
     saved = _by_repeat(pairing.pairs, repeats, _saved_bits)
-    added = _by_repeat(pairing.pairs, repeats, _added_s)
+    added = _by_repeat(pairing.pairs, repeats, seconds_of)
 
     def formula(chosen: Indices) -> Array:
         bits = median(saved[chosen].reshape(len(chosen), -1))
@@ -259,6 +263,10 @@ def _by_repeat(pairs: tuple[Pair, ...], repeats: list[int], value: Callable[[Pai
 
 def _saved_bits(pair: Pair) -> float:
     return 8.0 * (pair.raw.payload_bytes - pair.coded.payload_bytes)
+
+
+def _coding_s(pair: Pair) -> float:
+    return pair.coded.compress_s + pair.coded.decompress_s
 
 
 def _added_s(pair: Pair) -> float:
@@ -287,7 +295,7 @@ def _from_dict(item: dict[str, Any]) -> Crossover:
     values = {name: value for name, value in item.items() if name != "sentence"}
     values["codec"] = CodecUsed(**values["codec"])
     values["points"] = tuple(Point(**point) for point in values["points"])
-    for name in ("measured", "closed_form"):
+    for name in ("measured", "closed_form", "closed_form_net"):
         estimate = dict(values[name])
         estimate["per_repeat_bps"] = tuple(estimate["per_repeat_bps"])
         values[name] = Estimate(**estimate)

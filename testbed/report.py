@@ -11,7 +11,6 @@ from typing import Any
 
 from netem.units import format_rate, format_size
 from testbed.crossover import FILE, Crossover, crossovers, rate_text, read_crossovers
-from testbed.estimate import Estimate
 from testbed.files import write_derived
 from testbed.markup import PAGE, Html, element, picture, table
 from testbed.plot import figures
@@ -143,7 +142,7 @@ def _verdict(item: Crossover) -> list[Html]:
         interval = f" [{rest}" if rest else ""
         return [element("b", value), element("span", interval, class_="quiet")]
     if measured.where == "above":
-        beyond = item.closed_form.value_bps
+        beyond = item.closed_form_net.value_bps or item.closed_form.value_bps
         note = f" (closed form: {rate_text(beyond)})" if beyond else ""
         return [element("b", f"above {format_rate(max(rates), 3)}"), element("span", note, class_="quiet")]
     if measured.where == "below":
@@ -199,7 +198,8 @@ def _tables(rows: Sequence[Row], found: Sequence[Crossover]) -> list[Html]:
         notes = dict.fromkeys(item.measured.note for item in found if item.measured.note)
         caption = (
             "Closed form: 8 (S - S') / (t_C + t_D), in payload bits; S, S' are the payloads without and with the "
-            "codec, t_C and t_D the seconds that it adds. Intervals: 95 %, bootstrap over repeats."
+            "codec. Net: the same less the time that packing the raw payload takes. Intervals: 95 %, bootstrap over "
+            "repeats."
         )
         parts.append(element("p", " ".join([caption, *notes]), class_="quiet"))
     if rows:
@@ -211,40 +211,29 @@ def _tables(rows: Sequence[Row], found: Sequence[Crossover]) -> list[Html]:
 
 
 def _crossover_table(found: Sequence[Crossover]) -> Html:
-    head = [
-        "fleet",
-        "codec",
-        "setting",
-        "ratio",
-        "t_C (s)",
-        "t_D (s)",
-        "measured",
-        "closed form",
-        "pairs",
-        "left out",
-    ]
+    settings = any(item.setting for item in found)
+    head = ["fleet", *(["setting"] if settings else []), "codec", "ratio", "t_C (s)", "t_D (s)", "measured",
+            "closed form", "net", "pairs", "left out"]  # fmt: skip
     body = []
     for item in found:
         rates = [point.rate_bps for point in item.points]
+        setting = ", ".join(f"{axis} {value}" for axis, value in item.setting.items())
         body.append(
             [
                 f"{item.fleet} ({item.device})",
+                *([setting] if settings else []),
                 codec_name(item.codec),
-                ", ".join(f"{axis} {value}" for axis, value in item.setting.items()) or "-",
                 "-" if item.compression_ratio is None else f"{item.compression_ratio:.2f}",
                 "-" if item.compress_s is None else seconds_text(item.compress_s),
                 "-" if item.decompress_s is None else seconds_text(item.decompress_s),
-                _estimate(item.measured, rates),
-                _estimate(item.closed_form, []),
+                estimate_text(item.measured, rates),
+                estimate_text(item.closed_form, []),
+                estimate_text(item.closed_form_net, []),
                 item.pairs,
                 item.untrusted + item.failed + item.alone,
             ]
         )
-    return table(head, body, text_columns=3)
-
-
-def _estimate(estimate: Estimate, rates: Sequence[float]) -> str:
-    return estimate_text(estimate, rates)
+    return table(head, body, text_columns=3 if settings else 2)
 
 
 def _split_table(rows: Sequence[Row]) -> Html:

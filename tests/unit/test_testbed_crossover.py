@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from testbed_rows import RATES, sweep_rows, true_crossover_bps
+from testbed_rows import EFFICIENCY, RATES, sweep_rows, true_crossover_bps
 
 from testbed.crossover import crossovers, read_crossovers, sentence, write_crossovers
 from testbed.estimate import Estimate, interval, median, zero_crossing
@@ -37,10 +37,18 @@ def test_without_noise_the_crossover_is_exact():
     assert inside >= 2
 
 
-def test_the_closed_form_is_the_measured_one_less_the_headers():
+def test_the_net_closed_form_is_the_measured_one_less_the_headers():
     for item in crossovers(sweep_rows()):
-        truth = true_crossover_bps(item.fleet, item.codec.id) * 0.957
-        assert item.closed_form.value_bps == pytest.approx(truth, rel=1e-9)
+        truth = true_crossover_bps(item.fleet, item.codec.id) * EFFICIENCY
+        assert item.closed_form_net.value_bps == pytest.approx(truth, rel=1e-9)
+
+
+def test_the_closed_form_is_the_one_of_the_literature():
+    item = by_name(crossovers(sweep_rows()))["pi", "sz2"]
+    assert item.closed_form.value_bps == pytest.approx(
+        8 * (9_000_400 - 1_380_000) / (3 * 0.1 + 0.08), rel=1e-9
+    )
+    assert (item.compress_s, item.decompress_s) == pytest.approx((0.3, 0.08))  # the same numbers as beside it
 
 
 def test_the_interval_holds_the_truth_under_noise():
