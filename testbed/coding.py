@@ -62,6 +62,8 @@ def _timed(
     if warm_key not in _warm:
         work()
         _warm.add(warm_key)
+        gc.collect()
+        gc.freeze()  # what libraries made will stay; a collection before each measurement need not walk it again
     seconds = []
     gc.collect()
     gc.disable()
