@@ -98,10 +98,14 @@ class Worker:
         return self._process.pid if self._process is not None else None
 
     def reshape(self, limits: Limits) -> None:
-        """Change the limits of the running child; only values may change, not which limits there are."""
+        """Change the limits between calls; only values may change, not which limits there are.
+
+        Raises: LimitError where the kernel refuses; ValueError where the worker was started without limits.
+        """
         if self._group is None:
             raise ValueError("this worker was started without limits")
         self._group.apply(limits)
+        self._group.let_run()  # until the next call's measured part
         self.limits = limits
 
     def call(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> tuple[R, Took]:
@@ -167,6 +171,7 @@ class Worker:
                 [sys.executable, "-P", str(_CHILD), str(theirs.fileno()), str(life_read)],
                 pass_fds=(theirs.fileno(), life_read),
                 stdin=subprocess.DEVNULL,
+                stdout=2,  # what the work prints must not mix with what our caller writes for machines
                 env=environment,
                 process_group=0,  # Ctrl-C is for us; we then end the child in order
             )

@@ -52,10 +52,11 @@ def share_memory(file, count):
 
 @pytest.mark.parametrize("share", [0.5, 0.2, 0.05])
 def test_a_quota_holds_within_ten_percent(share):
-    found = [probe_cpu(share, wall_s=0.8) for _ in range(3)]
-    best = min(found, key=lambda probe: abs(probe.error))  # a busy host can only take away
-    assert best.ok, best
-    assert all(probe.error < 0.10 for probe in found), found
+    found = [probe_cpu(share, wall_s=0.8)]
+    while not found[-1].ok and len(found) < 3:  # a busy host can take CPU away, never add any
+        assert found[-1].error < 0.10, found
+        found.append(probe_cpu(share, wall_s=0.8))
+    assert found[-1].ok, found
 
 
 def test_a_short_period_stalls_in_short_grains():
@@ -193,6 +194,23 @@ def test_what_we_believe_about_the_kernel():
 
 def test_both_modes_agree_on_long_work():
     device = profile("raspberry-pi-4")
-    piece = Piece("burn", "compress", burn, (0.3,))
-    ratios = [compare(device.name, [piece], repeats=1)[0].ratio for _ in range(3)]
+    piece = Piece("burn", "compress", burn, (0.15,))
+    ratios = []
+    while len(ratios) < 3 and not any(abs(ratio - 1) < 0.1 for ratio in ratios):  # a busy host disturbs some
+        ratios.append(compare(device.name, [piece], repeats=1)[0].ratio)
     assert min(abs(ratio - 1) for ratio in ratios) < 0.1, ratios
+
+
+def test_the_quota_is_in_force_for_the_measured_part_only():
+    with Worker(Limits(cpu_share=0.5)) as worker:
+        (folder,) = worker._group._folders.values()
+        quota = folder / ("cpu.cfs_quota_us" if (folder / "cpu.cfs_quota_us").exists() else "cpu.max")
+        free = quota.read_text()
+        for share in (0.1, 0.2):
+            worker.reshape(Limits(cpu_share=share))
+            assert quota.read_text() == free
+            inside, _ = worker.call(Path.read_text, quota)
+            assert inside != free
+            with pytest.raises(FileNotFoundError):  # lifted after a failure as well
+                worker.call(Path.read_text, folder / "none")
+            assert quota.read_text() == free
