@@ -77,6 +77,7 @@ def decode(
         result, new_result = worker.result_area(size)
         files = [_file_of(stack, payload)]
         if new_result is not None:
+            stack.callback(os.close, new_result)
             files.append(new_result)
         send_reference = needs is not None and worker.holds != needs.digest
         if needs is not None and send_reference:

@@ -26,6 +26,7 @@ from typing import Any
 
 from fedsz.errors import DecoderCrashedError
 
+NURSERY = "fedsz.isolated_worker"
 MAX_MESSAGE = 1 << 16
 MAX_FILES = 3
 _LENGTH = struct.Struct("<I")
@@ -85,7 +86,7 @@ class _Nursery:
         paths = [package_root, *filter(None, [os.environ.get("PYTHONPATH")])]
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "fedsz.isolated_worker", str(theirs.fileno())],
+                [sys.executable, "-m", NURSERY, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -132,7 +133,10 @@ class Worker:
         self._how: str | None = None
 
     def result_area(self, size: int) -> tuple[mmap.mmap, int | None]:
-        """Memory shared with the child, and the file to send where it is new. Kept, for fresh pages cost most."""
+        """Memory shared with the child, and the file to send and close where it is new.
+
+        It is kept between requests, because fresh pages cost more than the copying.
+        """
         if self._result is not None and size <= len(self._result) <= max(_KEPT_RESULT_BYTES, size):
             return self._result, None
         size = max(size, mmap.PAGESIZE)
@@ -200,7 +204,9 @@ _pools_lock = threading.Lock()
 def pool() -> Pool:
     """The pool of this process, started on the first call; Linux only."""
     if sys.platform != "linux":
-        raise NotImplementedError("isolated decoding forks, limits memory by RLIMIT_AS and reads /proc: Linux only")
+        raise NotImplementedError(
+            "isolated decoding forks, limits memory by RLIMIT_AS and reads /proc: Linux only"
+        )
     with _pools_lock:
         # A forked child must not talk over its parent's sockets.
         if not _pools or _pools[-1].pid != os.getpid():
