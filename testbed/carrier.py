@@ -15,6 +15,7 @@ from netem.model_backend import ModelNetwork
 from netem.tcp import CONGESTION_CONTROLS, CongestionControl
 from testbed.clock import EmulatedEnvironment, ModelledEnvironment, Transfer
 from testbed.dilation import RoundDilation, TruthfulRange
+from testbed.fidelity import TransferCheck, check
 from testbed.round import ClientPlan, RoundOutcome, run_round
 from testbed.scenario import Engine, Scenario
 
@@ -32,18 +33,18 @@ class Played:
 
     Attributes:
         dilation: emulated seconds per wall second of the uploads; *because* says what limited it.
-        expected: the same round over modelled links, None where it was modelled itself.
         transfer_wall_s: wall-clock seconds with at least one flow in flight.
         untrusted: client -> why its row must not be believed.
+        checks: every emulated transfer beside the same one over modelled links.
         arrived: client -> SHA-256 of the update that arrived; None where no bytes travelled.
     """
 
     outcome: RoundOutcome
     dilation: float
     because: str
-    expected: RoundOutcome | None
     transfer_wall_s: float
     untrusted: Mapping[str, str]
+    checks: Sequence[TransferCheck]
     arrived: Mapping[str, str] | None
 
 
@@ -90,7 +91,7 @@ class ModelCarrier:
             outcome = _run(
                 ModelledEnvironment(network), scenario, [_sized(plan) for plan in plans], aggregate_s
             )
-        return Played(outcome, 1.0, "modelled links need none", None, 0.0, {}, None)
+        return Played(outcome, 1.0, "modelled links need none", 0.0, {}, [], None)
 
 
 class MininetCarrier:
@@ -139,21 +140,14 @@ class MininetCarrier:
         outcome = _run(env, scenario, plans, aggregate_s)
         digests = self.network.digests()
         expected = ModelCarrier().play(scenario, plans, aggregate_s).outcome
-        untrusted = _untrusted(topology, outcome, expected, self._host)
+        untrusted, checks = _judge(topology, outcome, expected, self._host)
         arrived = {
             client.client: digests.get(client.uplink.flow.flow_id, "")
             for client in outcome.clients
             if client.uplink
         }
-        return Played(
-            outcome,
-            dilation.uplink.k,
-            dilation.uplink.because,
-            expected,
-            env.flows_wall_s,
-            untrusted,
-            arrived,
-        )
+        uplink = dilation.uplink
+        return Played(outcome, uplink.k, uplink.because, env.flows_wall_s, untrusted, checks, arrived)
 
 
 def _modelled(congestion_control: str) -> CongestionControl:
@@ -181,24 +175,28 @@ def _run(
     return run_round(env, plans, aggregate_s=aggregate_s, deadline_s=policy.deadline_s, take=policy.take)
 
 
-def _untrusted(
+def _judge(
     topology: Topology, outcome: RoundOutcome, expected: RoundOutcome, host: TruthfulRange
-) -> dict[str, str]:
-    found: dict[str, str] = {}
+) -> tuple[dict[str, str], list[TransferCheck]]:
+    """Why which client's row must not be believed, and every transfer beside the modelled one."""
+    untrusted: dict[str, str] = {}
+    checks: list[TransferCheck] = []
     for client, model in zip(outcome.clients, expected.clients, strict=True):
-        for direction in ("downlink", "uplink"):
-            seen: Transfer | None = getattr(client, direction)
-            why = _disbelieved(
-                seen, getattr(model, direction), getattr(topology.clients[client.client], direction), host
-            )
+        for direction, seen, like in (
+            ("downlink", client.downlink, model.downlink),
+            ("uplink", client.uplink, model.uplink),
+        ):
+            if seen is None or like is None or not (seen.ok and like.ok):
+                continue
+            link: LinkSpec = getattr(topology.clients[client.client], direction)
+            why = _disbelieved(seen, like, link, host)
             if why:
-                found.setdefault(client.client, f"{direction} {why}")
-    return found
+                untrusted.setdefault(client.client, f"{direction} {why}")
+            checks.append(check(client.client, direction, link.rate_bps, seen, like, not why))
+    return untrusted, checks
 
 
-def _disbelieved(seen: Transfer | None, model: Transfer | None, link: LinkSpec, host: TruthfulRange) -> str:
-    if seen is None or model is None or not (seen.ok and model.ok):
-        return ""
+def _disbelieved(seen: Transfer, model: Transfer, link: LinkSpec, host: TruthfulRange) -> str:
     if link.rate_bps * seen.dilation > 1.01 * host.link_bps:
         ran, limit = link.rate_bps * seen.dilation / 1e6, host.link_bps / 1e6
         return (

@@ -38,9 +38,16 @@ def _parser() -> argparse.ArgumentParser:
     sweep = scenario_command("sweep", "run every cell of a scenario's sweep and find the crossover bandwidth")
     sweep.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with an interrupted sweep")
     scenario_command("run", "run a scenario once, as it stands, without its sweep")
+    scenario_command(
+        "validate", "hold modelled against emulated transfers on a scenario; 1 where they disagree"
+    )
+    listing = commands.add_parser("scenarios", help="the scenarios in a folder, a line each")
+    listing.add_argument("folder", type=Path, nargs="?", default=Path("scenarios"))
     show = commands.add_parser("show", help="print a scenario with every default filled in")
     show.add_argument("scenario", type=Path)
-    report = commands.add_parser("report", help="table, crossover, plots and report of a result folder, made again")
+    report = commands.add_parser(
+        "report", help="table, crossover, plots and report of a result folder, made again"
+    )
     report.add_argument("results", type=Path)
     commands.add_parser("check", help="what this machine can and cannot do, and the fix for each")
     commands.add_parser("clean", help="remove what dead runs left behind: namespaces, links, control groups")

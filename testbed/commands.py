@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,12 +13,15 @@ from devices.errors import DeviceError, LimitError
 from fedsz.errors import FedSZError
 from netem.errors import CapabilityError, NetemError
 from netem.ledger import sweep as sweep_ledgers
+from testbed import fidelity
 from testbed import sweep as sweeps
 from testbed.errors import ScenarioErrors, ScenarioProblem
 from testbed.learning.errors import LearningError
 from testbed.progress import Mode
+from testbed.record import read_results
 from testbed.scenario import Scenario, Sweep, load
 from testbed.summary import summarise
+from testbed.tables import console
 
 # Errors that say what is wrong in words for the user; everything else is a defect and shows its traceback.
 EXPECTED = (NetemError, DeviceError, FedSZError, LearningError, OSError)
@@ -40,6 +44,34 @@ def run(options: argparse.Namespace) -> int:
     return _start(replace(_load(options), sweep=Sweep()), options)
 
 
+def validate(options: argparse.Namespace) -> int:
+    """`testbed validate`: one repeat of every variant; the modelled beside the emulated transfer of each flow."""
+    scenario = _read(options.scenario).with_engine("mininet")
+    scenario = replace(scenario, sweep=replace(scenario.sweep, repeats=1, work="drawn"))
+    sweeps.require(scenario)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = options.out or Path(scratch) / "validate"
+        sweeps.start(scenario, folder, mode=_mode(options))
+        checks = fidelity.from_cells(read_results(folder).cells)
+    good, text = fidelity.verdict(checks)
+    out = console()
+    out.print(fidelity.table(checks))
+    out.print(text, highlight=False)
+    return 0 if good else 1
+
+
+def scenarios(options: argparse.Namespace) -> int:
+    """`testbed scenarios`."""
+    folder = options.folder
+    files = sorted(folder.rglob("*.yaml")) if folder.is_dir() else []
+    for file in files:
+        scenario = _read(file)
+        print(f"{file}: {' '.join(scenario.description.split()) or scenario.name}")
+    if not files:
+        print(f"no scenario in {folder}", file=sys.stderr)
+    return 0 if files else 1
+
+
 def show(options: argparse.Namespace) -> int:
     """`testbed show`."""
     print(_read(options.scenario).to_yaml(), end="")
@@ -57,7 +89,7 @@ def check(options: argparse.Namespace) -> int:
     del options
     from testbed.check import check as look
 
-    return look()
+    return int(look())
 
 
 def clean(options: argparse.Namespace) -> int:
@@ -76,7 +108,9 @@ def _read(path: Path) -> Scenario:
         return load(path)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise ScenarioErrors(str(path), [ScenarioProblem(str(path), 1, 1, "", f"cannot be read: {reason}")]) from None
+        raise ScenarioErrors(
+            str(path), [ScenarioProblem(str(path), 1, 1, "", f"cannot be read: {reason}")]
+        ) from None
 
 
 def _load(options: argparse.Namespace) -> Scenario:
@@ -88,7 +122,10 @@ def _load(options: argparse.Namespace) -> Scenario:
     except CapabilityError as error:
         if not options.fallback:
             raise
-        print(f"MODELLED network: {error}. Transfer times are computed, everything else is measured.", file=sys.stderr)
+        print(
+            f"MODELLED network: {error}. Transfer times are computed, everything else is measured.",
+            file=sys.stderr,
+        )
         scenario = scenario.with_engine("model")
     return scenario
 

@@ -15,6 +15,7 @@ from devices.errors import WorkerDiedError
 from testbed.carrier import Carrier, Played
 from testbed.cells import Cell
 from testbed.coding import CodecSettings, compare
+from testbed.fidelity import to_notes
 from testbed.record import CellDone
 from testbed.round import PARTS, ClientOutcome, ClientPlan
 from testbed.row import CodecUsed, Row, Source
@@ -64,7 +65,7 @@ class Experiment:
         shares = self._bench.samples_of(scenario, seed)
         rows: list[Row] = []
         clock_s = transfer_wall_s = transfer_emulated_s = 0.0
-        notes: dict[str, Any] = {"dilation_because": []}
+        notes: dict[str, Any] = {"dilation_because": [], "transfers": []}
         for number in range(scenario.learning.rounds):
             asked = self._asked(scenario, seed, number)
             self._tell("working")
@@ -94,6 +95,7 @@ class Experiment:
             clock_s += played.outcome.round_s
             transfer_wall_s += played.transfer_wall_s
             notes["dilation_because"].append(played.because)
+            notes["transfers"].extend(to_notes(played.checks))
         done = CellDone(
             cell=cell.index,
             rows=len(rows),

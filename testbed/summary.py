@@ -7,14 +7,16 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
+from testbed import fidelity
 from testbed.crossover import crossovers, write_crossovers
 from testbed.plot import save_all
 from testbed.record import Results, read_results
+from testbed.report import write_report
 from testbed.tables import console, print_results
 
 
 def summarise(folder: Path, *, quiet: bool = False, json_lines: bool = False) -> None:
-    """Write ``crossover.json`` and the plots into *folder* and print the answer.
+    """Write everything that follows from the records into *folder* and print the answer.
 
     Args:
         quiet: print the answer without the table of the round split.
@@ -23,6 +25,8 @@ def summarise(folder: Path, *, quiet: bool = False, json_lines: bool = False) ->
     results = read_results(folder)
     found = crossovers(results.rows)
     files = [write_crossovers(folder, found), *save_all(results.rows, found, folder)]
+    checked = fidelity.write(folder, results)
+    files += [*([checked] if checked else []), write_report(folder)]
     if json_lines:
         answer = {
             "results": str(folder),
@@ -33,7 +37,8 @@ def summarise(folder: Path, *, quiet: bool = False, json_lines: bool = False) ->
         return
     out = console()
     print_results([] if quiet else results.rows, found, out)
-    for line in (*_beliefs(results), _pace(results)):
+    checks = fidelity.from_cells(results.cells)
+    for line in (*_beliefs(results), fidelity.verdict(checks)[1] if checks else "", _pace(results)):
         if line:
             out.print(line, highlight=False)
     out.print(

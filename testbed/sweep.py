@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from netem.capabilities import require_for
 from netem.ledger import Ledger
 from testbed import manifest
 from testbed.carrier import open_carrier
+from testbed.cells import Cell
 from testbed.errors import RecordError
 from testbed.experiment import Experiment
 from testbed.progress import Mode, Progress
@@ -27,7 +29,11 @@ def state_dir() -> Path:
     if os.geteuid() == 0:
         return Path("/run/fedsz-testbed")
     runtime = os.environ.get("XDG_RUNTIME_DIR")
-    return Path(runtime) / "fedsz-testbed" if runtime else Path(tempfile.gettempdir()) / f"fedsz-testbed-{os.getuid()}"
+    return (
+        Path(runtime) / "fedsz-testbed"
+        if runtime
+        else Path(tempfile.gettempdir()) / f"fedsz-testbed-{os.getuid()}"
+    )
 
 
 def default_folder(scenario: Scenario) -> Path:
@@ -88,13 +94,15 @@ def _measure(scenario: Scenario, run: str, folder: Path, bench: Workbench, mode:
     cells = scenario.cells()
     with ExitStack() as stack:
         writer = stack.enter_context(RowWriter(folder))
-        progress = stack.enter_context(Progress(len(cells), unit="cell", mode=mode))
+        weights = _weights(cells)
+        progress = stack.enter_context(Progress(sum(weights.values()), unit="cell", mode=mode))
         progress.note(f"data: {bench.dataset.source}")
         if bench.data_note:
             progress.note(bench.data_note)
         missing = [cell for cell in cells if cell.index not in writer.done]
         if len(missing) < len(cells):
-            progress.skip(len(cells) - len(missing), steps=len(cells) - len(missing))
+            skipped = [cell for cell in cells if cell.index in writer.done]
+            progress.skip(sum(weights[cell.index] for cell in skipped), steps=len(skipped))
             progress.note(f"going on: {len(cells) - len(missing)} of {len(cells)} cells were done before")
         if not missing:
             return
@@ -107,4 +115,22 @@ def _measure(scenario: Scenario, run: str, folder: Path, bench: Workbench, mode:
             for row in rows:
                 writer.write(row)
             writer.end_cell(done)
-            progress.step(cell.label)
+            progress.step(cell.label, weights[cell.index])
+
+
+def _weights(cells: Sequence[Cell]) -> dict[int, float]:
+    """How much of the whole each cell is, roughly: where work is drawn, the first of a kind does it for all others."""
+    weights: dict[int, float] = {}
+    seen: set[tuple[object, ...]] = set()
+    for cell in cells:
+        weight = 1.0
+        if cell.scenario.sweep.work == "drawn":
+            for key, extra in (
+                (("train", cell.repeat, repr(cell.scenario.learning)), 12.0),
+                (("code", cell.repeat, repr(cell.scenario.compression)), 4.0),
+            ):
+                if key not in seen:
+                    seen.add(key)
+                    weight += extra
+        weights[cell.index] = weight
+    return weights
