@@ -40,7 +40,10 @@ _PICTURES = {
         "Ratio against speed",
         "On the device; the whole payload counts, header and checksum included.",
     ),
-    "timeline": ("One round, client by client", "The first round at a middle rate of the sweep."),
+    "timeline": (
+        "One round, client by client",
+        "The first round at a middle rate of the sweep. Waiting whose moments were not noted is drawn last.",
+    ),
     "accuracy": ("Accuracy over emulated time", "Of the global model, after each round of the first repeat."),
 }
 

@@ -13,6 +13,7 @@ from testbed.errors import ScenarioErrors
 from testbed.scenario import Scenario
 from testbed.scenario_schema import SCENARIO
 from testbed.schema import At, ReportedError
+from testbed.schema_record import broken_rules
 from testbed.yaml_position import Place, Table, Tree, parse
 
 
@@ -39,7 +40,7 @@ def _check_cells(scenario: Scenario, tree: Tree, at: At) -> None:
     told: set[str] = set()
     for values in variants(scenario.sweep):
         try:
-            broken = [f"{key}: {message}" for key, message in SCENARIO.broken(apply(scenario, values))]
+            broken = [f"{path}: {why}" for path, why in broken_rules(SCENARIO, apply(scenario, values))]
         except ValueError as error:
             broken = [str(error)]
         for message in broken:

@@ -167,6 +167,19 @@ class Record(Kind[Any]):
         return schema
 
 
+def broken_rules(kind: Kind[Any], value: Any) -> list[tuple[str, str]]:
+    """(path, message) of every rule broken in *value* and everything in it."""
+    if isinstance(kind, ListOf):
+        return [found for item in value for found in broken_rules(kind.kind, item)]
+    if not isinstance(kind, Record):
+        return []
+    found = kind.broken(value)
+    for name, key in kind.keys.items():
+        inner = broken_rules(key.kind, getattr(value, key.attribute))
+        found += [(f"{name}.{path}", message) for path, message in inner]
+    return found
+
+
 def find(kind: Kind[Any], parts: Sequence[str]) -> Kind[Any] | None:
     """Kind of the value at a path of keys; a list is entered by an element's name or ``*``. None if there is none."""
     if not parts:

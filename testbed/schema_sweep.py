@@ -15,7 +15,7 @@ _SECTIONS = (("fleets", "*"), ("compression",), ("learning",), ("network",), ("r
 # A sweep over these would be a sweep over sweeps, or over what holds the results together.
 _NOT_SWEPT = ("name", "description", "sweep", "fleets")
 
-_FIXED = Record(
+FIXED = Record(
     Sweep,
     [
         Key("repeats", Integer(1, 10_000), "how often each variant is measured"),
@@ -52,17 +52,18 @@ def axis_names() -> list[str]:
 
 
 class SweepKind(Kind[Sweep]):
+    fixed = FIXED
     meaning = "a mapping is expected: axes with their values, and repeats, work, combine"
 
     def read(self, tree: Tree, at: At) -> Sweep:
         if not isinstance(tree, Table):
             raise self._wrong(tree, at)
-        fixed_keys = {name: value for name, value in tree.entries.items() if name in _FIXED.keys}
+        fixed_keys = {name: value for name, value in tree.entries.items() if name in FIXED.keys}
         fixed: Sweep | None = None
         axes: dict[str, tuple[Any, ...]] = {}
         failed = False
         try:
-            fixed = _FIXED.read(Table(tree.place, fixed_keys, tree.key_places), at)
+            fixed = FIXED.read(Table(tree.place, fixed_keys, tree.key_places), at)
         except ReportedError:
             failed = True
         for name, value in tree.entries.items():
@@ -83,7 +84,7 @@ class SweepKind(Kind[Sweep]):
     def _axis(self, name: str, place: Place, tree: Tree, at: At) -> tuple[Any, ...]:
         found = axis_path(name)
         if found is None:
-            hint = did_you_mean(name, [*axis_names(), *_FIXED.keys])
+            hint = did_you_mean(name, [*axis_names(), *FIXED.keys])
             message = f"unknown axis {name!r}{hint or ';'} an axis is a field of the scenario, for example uplink.rate"
             raise at.refuse(place, message)
         kind = found[1]
@@ -111,10 +112,10 @@ class SweepKind(Kind[Sweep]):
             found = axis_path(name)
             assert found is not None, name
             axes[name] = [found[1].write(item) for item in values]
-        return {**axes, **_FIXED.write(value)}
+        return {**axes, **FIXED.write(value)}
 
     def json_schema(self) -> dict[str, Any]:
-        schema = _FIXED.json_schema()
+        schema = FIXED.json_schema()
         axis = {
             "anyOf": [{"type": "array", "minItems": 1}, {"type": ["string", "number", "boolean", "null"]}]
         }

@@ -59,9 +59,8 @@ network: {engine: model, server: {uplink: 1 Gbit/s, downlink: {rate: 2 Gbit/s, d
 fleets:
   - {name: pi, count: 11, device: raspberry-pi-4, limits: quota, downlink: 50 Mbit/s,
      uplink: {rate: 10 Mbit/s, delay: 20 ms, jitter: 5 ms, loss: 1 %, reorder: 0.5 %}}
-compression: {codec: sz3, bound: {mode: ABS, value: 1e-3}, lossless: zlib, threshold: 10, reference: true,
-  downlink: true, policy: auto}
-rounds_policy: {kind: sync, deadline: 90 s, ask: 8, take: 6, dropout: 5 %}
+compression: {codec: sz3, bound: {mode: ABS, value: 1e-3}, lossless: zlib, threshold: 10, reference: true}
+rounds_policy: {kind: sync, deadline: 90 s, ask: 8, take: 6}
 sweep: {uplink.rate: [1 Mbit/s, 2 Mbit/s], repeats: 3, work: drawn, combine: list}
 """
     scenario = loads(text, "all.yaml")
@@ -90,8 +89,8 @@ sweep: {uplink.rate: [1 Mbit/s, 2 Mbit/s], repeats: 3, work: drawn, combine: lis
     uplink = LinkSpec(10e6, 0.02, 0.005, 0.01, 0.005)
     assert scenario.fleets == (Fleet("pi", 11, "raspberry-pi-4", uplink, LinkSpec(50e6), "quota"),)
     bound = ErrorBound("ABS", 1e-3)
-    assert scenario.compression == Compression("sz3", bound, "zlib", 10, True, True, "auto")
-    assert scenario.rounds_policy == RoundPolicy("sync", 90.0, None, 8, 6, 0.05)
+    assert scenario.compression == Compression("sz3", bound, "zlib", 10, True)
+    assert scenario.rounds_policy == RoundPolicy("sync", 90.0, None, 8, 6)
     assert dict(scenario.sweep.axes) == {"uplink.rate": (1e6, 2e6)}
     assert (scenario.sweep.repeats, scenario.sweep.work, scenario.sweep.combine) == (3, "drawn", "list")
     assert loads(scenario.to_yaml()) == scenario
@@ -237,6 +236,18 @@ def test_a_file_of_aliases_of_aliases_does_not_fill_the_memory():
         (
             "rounds_policy: {take: 2, sample: 50 %}",
             "5:16: rounds_policy: takes 2 arrivals but asks only 1 clients",
+        ),
+        (
+            "rounds_policy: {dropout: 5 %}",
+            "5:26: rounds_policy.dropout: clients do not fall silent yet; only 0 is",
+        ),
+        (
+            "compression: {downlink: true}",
+            "5:25: compression.downlink: the downlink is not compressed yet; only false",
+        ),
+        (
+            "compression: {policy: auto}",
+            "5:23: compression.policy: policy 'auto' is not built yet; only always is",
         ),
         ("name: again", "5:1: duplicate key 'name'; it stands in line 2 already"),
         ("? [a, b]\n: 1", "5:3: a key is a word"),

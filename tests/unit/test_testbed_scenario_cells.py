@@ -65,7 +65,7 @@ def test_a_short_axis_sets_every_fleet_and_a_long_one_only_its_own():
         ("downlink.rate", "10, 20 kbit/s, 1 Mbit/s", lambda s: s.fleets[1].downlink.rate_bps, [10e6, 20e3, 1e6]),
         ("uplink", "[1 Mbit/s, {rate: 5 Mbit/s, delay: 3 ms}]", lambda s: s.fleets[1].uplink,
          [LinkSpec(1e6), LinkSpec(5e6, 0.003)]),
-        ("compression.downlink", "[true, false]", lambda s: s.compression.downlink, [True, False]),
+        ("compression.reference", "[true, false]", lambda s: s.compression.reference, [True, False]),
         ("network.server.downlink.rate", "[1 Gbit/s]", lambda s: s.network.server.downlink.rate_bps, [1e9]),
         ("sample", "50 %, 100 %", lambda s: s.rounds_policy.sample, [0.5, 1.0]),
     ],
@@ -106,6 +106,7 @@ def test_a_cell_describes_itself():
         ("{rounds_policy.ask: [1, 2, 3]}", "asks 3 clients but the fleets have 2"),
         ("{uplink.jitter: [6 ms]}", "jitter is at most the delay"),
         ("[1]", "sweep: got a list"),
+        ("{policy: [always, auto]}", "policy 'auto' is not built yet"),
     ],
 )
 def test_sweeps_that_make_no_sense(sweep, message):
