@@ -11,7 +11,7 @@ import lzma
 import struct
 import threading
 import zlib
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import zstandard
@@ -182,9 +182,10 @@ class Xz(LosslessCodec):
 
 @register
 class ZstdPlanes(LosslessCodec):
-    """The first byte of every item, then every second byte, ...; each plane a zstd frame or, if that is longer, raw.
+    """The first byte of every item, then every second byte, ...: each plane by itself.
 
-    One varint before each plane: stored length + 1 of a frame, or 0 for a raw plane.
+    A varint before each plane: 0, the plane as it is; 1, one byte that all of it equals; n + 2, a zstd frame of n
+    bytes.
     """
 
     codec_id: ClassVar[str] = "zstd-planes"
@@ -193,25 +194,32 @@ class ZstdPlanes(LosslessCodec):
 
     def encode(self, data: memoryview, itemsize: int) -> bytes:
         items = np.frombuffer(data, np.uint8).reshape(-1, itemsize)
-        parts: list[Any] = []
+        parts: list[bytes | memoryview] = []
         for plane in range(itemsize):
-            raw = np.ascontiguousarray(items[:, plane]).data
-            frame = zstd_compress(raw, self._level)
-            framed = len(frame) < len(raw)
-            parts += [write_varints([len(frame) + 1 if framed else 0]), frame if framed else raw]
+            column = np.ascontiguousarray(items[:, plane])
+            if (column == column[0]).all():
+                parts += [b"\x01", column[:1].data]
+                continue
+            frame = zstd_compress(column.data, self._level)
+            if len(frame) < len(column):
+                parts += [write_varints([len(frame) + 2]), frame]
+            else:
+                parts += [b"\x00", column.data]
         return b"".join(parts)
 
     def decode(self, blob: memoryview, out: memoryview, itemsize: int) -> None:
         items = np.frombuffer(out, np.uint8).reshape(-1, itemsize)
         reader = Reader(blob, "zstd-planes block")
-        plane_bytes = np.empty(len(items), np.uint8)
+        column = np.empty(len(items), np.uint8)
         for plane in range(itemsize):
             stored = reader.varint()
-            if stored:
-                zstd_decompress_into(reader.take(stored - 1), plane_bytes.data)
-                items[:, plane] = plane_bytes
-            else:
+            if stored == 0:
                 items[:, plane] = np.frombuffer(reader.take(len(items)), np.uint8)
+            elif stored == 1:
+                items[:, plane] = reader.take(1)[0]
+            else:
+                zstd_decompress_into(reader.take(stored - 2), column.data)
+                items[:, plane] = column
         reader.end()
 
 

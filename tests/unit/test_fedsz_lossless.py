@@ -52,7 +52,7 @@ def test_cut_and_prolonged_streams_are_refused(codec: LosslessCodec) -> None:
 
 
 def test_a_bomb_is_refused_by_its_claim(codec: LosslessCodec) -> None:
-    bomb = codec.encode(memoryview(bytes(4 << 20)), 4)
+    bomb = codec.encode(memoryview(b"\x01\x02\x03\x04" + bytes(4 << 20)), 4)
     with pytest.raises(fedsz.PayloadError):
         decoded(codec, bomb, 4096, 4)
 
@@ -74,6 +74,6 @@ def test_blosc_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_planes_layout() -> None:
-    """One varint before each plane: 0 raw, otherwise frame length + 1."""
-    blob = lossless_codec("zstd-planes").encode(memoryview(b"\x01\x02\x03\x04"), 2)
-    assert blob == b"\x00\x01\x03\x00\x02\x04"
+    """A varint before each plane: 0 raw, 1 constant, otherwise frame length + 2."""
+    blob = lossless_codec("zstd-planes").encode(memoryview(b"\x01\x02\x05\x03\x02\x05"), 3)
+    assert blob == b"\x00\x01\x03\x01\x02\x01\x05"
