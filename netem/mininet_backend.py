@@ -16,7 +16,7 @@ from netem.flow import FlowRequest, FlowResult
 from netem.ledger import Ledger, process_name, sweep
 from netem.link import AccessLink, LinkSpec, Topology
 from netem.mininet_nodes import Holders, LeanBridge, LeanHost, LeanIntf, LeanLink, LeanMininet, run_batch
-from netem.shaper import MTU_BYTES, Shape, burst_s, differences, shape, tc_lines
+from netem.shaper import FRAME_BYTES, MTU_BYTES, UNCUT_BYTES, Shape, burst_s, differences, shape, tc_lines
 from netem.transfers import Endpoint, Transfers
 
 SWITCH, SERVER, FIRST_CLIENT = 0, 1, 2
@@ -42,6 +42,7 @@ class _Direction:
     ifindex: int
     spec: LinkSpec
     shape: Shape | None = None
+    super_packet_frames: int = 0  # 0: not set yet
 
 
 class MininetNetwork:
@@ -218,8 +219,29 @@ class MininetNetwork:
             direction.spec, direction.shape = spec, new
         for namespace, batch in lines.items():
             run_batch("tc", batch, self._pids[namespace])
+        self._limit_super_packets()
         self._topology, self._dilation = topology, dilation
         self._check(changed)
+
+    def _limit_super_packets(self) -> None:
+        """Have each sender's stack make packets that its link need not cut: cutting them costs far more time.
+
+        The server's packets go to all clients, so the longest that any of them takes; the others' ports cut.
+        """
+        longest = {
+            direction.label: direction.shape.segment_bytes
+            for direction in self._directions
+            if direction.shape
+        }
+        longest["server.uplink"] = min(
+            longest["server.uplink"], max(longest[f"{client}.downlink"] for client in self._index)
+        )
+        for direction in self._directions:
+            frames = min(max(longest[direction.label] // FRAME_BYTES, 1), UNCUT_BYTES // MTU_BYTES)
+            if direction.namespace != SWITCH and direction.super_packet_frames != frames:
+                line = f"link set dev {direction.interface} gso_max_segs {frames}"
+                run_batch("ip", [line], self._pids[direction.namespace])
+                direction.super_packet_frames = frames
 
     def _check(self, directions: list[_Direction]) -> None:
         states = self.transfers.queues([(direction.namespace, direction.ifindex) for direction in directions])

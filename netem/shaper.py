@@ -4,7 +4,7 @@ One direction of a link is three queues:
 
     htb class    the rate. Its bucket is what an idle link gives away: with the usual 4 ms (and Mininet's fixed 15 kB,
                  12 ms at 10 Mbit/s) a 30 ms transfer comes out 13 to 40 % too fast. It need only bridge the time by
-                 which this machine's timers are late; a quarter of a millisecond keeps 5 Gbit/s full on most.
+                 which this machine's timers are late; an eighth of a millisecond keeps 10 Gbit/s full on most.
     tbf          cuts the 64 kB super-packets of the sender's stack into frames, and holds the queue. Uncut, one
                  of them passes a 10 Mbit/s link in no time and then blocks it for 52 ms, and netem loses 44 frames
                  at once. Its own rate is out of reach; it never waits.
@@ -27,8 +27,8 @@ ETHERNET_HEADER_BYTES = 14
 FRAME_BYTES = MTU_BYTES + ETHERNET_HEADER_BYTES
 
 # What the rate delivers while the kernel is late in serving the queue; also what an idle link gives away.
-LEAST_BURST_S, LARGEST_BURST_S = 0.00025, 0.004
-_LATENESSES = 4  # the bucket in times of how late timers usually are at worst (their 95th percentile)
+LEAST_BURST_S, LARGEST_BURST_S = 0.000125, 0.004
+_LATENESSES = 3  # the bucket in times of how late timers usually are at worst (their 95th percentile)
 QUANTUM_BYTES = 60_000
 # Packets longer than this time at the link's rate are cut into frames, as far as that is finer than 64 kB.
 SEGMENT_S = 0.0005
@@ -90,11 +90,9 @@ def shape(spec: LinkSpec, dilation: float = 1.0, burst_s: float = LEAST_BURST_S)
             reorder=fast.reorder,
             limit_packets=max(math.ceil(1.5 * held / FRAME_BYTES), 100),
         )
-    segment = max(round(rate * SEGMENT_S), FRAME_BYTES)
-    if fast.jitter_s or fast.loss or fast.reorder:  # chance must fall on single frames
-        segment = FRAME_BYTES
-    elif segment >= UNCUT_BYTES // 2:  # cutting the longest in two costs time and gains nothing
-        segment = UNCUT_BYTES
+    segment = min(max(round(rate * SEGMENT_S), FRAME_BYTES), UNCUT_BYTES)
+    if fast.jitter_s or fast.loss or fast.reorder:
+        segment = FRAME_BYTES  # chance must fall on single frames
     return Shape(
         rate_bytes_s=rate,
         burst_bytes=max(round(rate * burst_s), FRAME_BYTES),
