@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,24 +58,59 @@ def encode(symbols: Symbols, bins: int) -> bytes:
     if counts is None:
         counts = planes.count(tokens[:size], alphabet.size)
 
-    precision = _precision(alphabet.size, size)
+    precision = precision_for(alphabet.size, size)
     mantissa_bits = 1 if size < 1 << 14 else 2 if size < 1 << 20 else 3
     table, states, moves, common = _tables(counts, mantissa_bits, precision)
     tokens[size:] = common
-    streams: list[NDArray[np.uint8]] = []
-    for first in range(0, room, CHUNK):
-        chunk = tokens[first : first + CHUNK]
-        out = np.empty(tans.room(chunk.size), np.uint8)
-        streams.append(out[tans.encode(chunk, precision, states, moves, out) :])
     return b"".join(
         (
             bytes((alphabet.low_bits | (alphabet.per_token - 1) << 5, precision)),
             table.data,
-            write_varints(stream.size for stream in streams),
-            *(stream.data for stream in streams),
+            *write_streams(tokens, precision, states, moves),
             low.data,
         )
     )
+
+
+def write_streams(
+    tokens: NDArray[np.uint16], precision: int, states: Any, moves: Any
+) -> Iterator[bytes | memoryview]:
+    """Lengths, then streams, of *tokens*: a multiple of 8 of them."""
+    streams: list[memoryview] = []
+    for first in range(0, tokens.size, CHUNK):
+        chunk = tokens[first : first + CHUNK]
+        out = np.empty(tans.room(chunk.size), np.uint8)
+        streams.append(out[tans.encode(chunk, precision, states, moves, out) :].data)
+    yield write_varints(len(stream) for stream in streams)
+    yield from streams
+
+
+def read_streams(
+    reader: Reader, count: int, table: Any, precision: int, contexts: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint16]:
+    """Inverse of `write_streams`: *count* tokens.
+
+    Args:
+        table: the decoder's; with *contexts* one after the other.
+        contexts: of every token, *count* rounded up to a multiple of 8 of them.
+    """
+    room = -(-count // tans.LANES) * tans.LANES
+    lengths = reader.varints(-(-room // CHUNK))
+    whole = reader.take(sum(lengths))
+    data = np.empty(len(whole) + tans.PADDING, np.uint8)
+    data[: len(whole)] = np.frombuffer(whole, np.uint8)
+    tokens = np.empty(room, np.uint16)
+    at = first = 0
+    for length in lengths:
+        chunk, stream = tokens[first : first + CHUNK], data[at : at + length + tans.PADDING]
+        if contexts is None:
+            good = tans.decode(stream, table, precision, chunk)
+        else:
+            good = tans.decode_in_contexts(stream, table, precision, contexts[first : first + CHUNK], chunk)
+        if not good:
+            raise MalformedPayloadError("fedsz-q: damaged token stream")
+        at, first = at + length, first + CHUNK
+    return tokens[:count]
 
 
 def decode(reader: Reader, count: int, bins: int) -> Symbols:
@@ -85,27 +121,13 @@ def decode(reader: Reader, count: int, bins: int) -> Symbols:
         raise MalformedPayloadError("fedsz-q: impossible alphabet")
     if alphabet.size > planes.MAX_ALPHABET or not tans.MIN_PRECISION <= precision <= tans.MAX_PRECISION:
         raise MalformedPayloadError("fedsz-q: impossible alphabet or precision")
-    rest = reader.take(reader.remaining())
-    data = np.empty(len(rest) + tans.PADDING, np.uint8)
-    data[: len(rest)] = np.frombuffer(rest, np.uint8)
     table = np.empty(1 << precision, np.uint32)
-    at = _read_tables(data[: len(rest)], alphabet.size, precision, table)
-    if at < 0:
+    rest = reader.take(reader.remaining())
+    used = _read_tables(some_bytes(rest, 16 + 5 * alphabet.size), alphabet.size, precision, table)
+    if used < 0:
         raise MalformedPayloadError("fedsz-q: damaged frequency table")
-
-    reader = Reader(rest[at:], "fedsz-q block")
-    size = -(-count // alphabet.per_token)
-    room = -(-size // tans.LANES) * tans.LANES
-    lengths = reader.varints(-(-room // CHUNK))
-    tokens = np.empty(room, np.uint16)
-    at = len(rest) - reader.remaining()
-    for chunk, length in enumerate(lengths):
-        reader.take(length)
-        stream = data[at : at + length + tans.PADDING]
-        if not tans.decode(stream, table, precision, tokens[chunk * CHUNK : (chunk + 1) * CHUNK]):
-            raise MalformedPayloadError("fedsz-q: damaged token stream")
-        at += length
-    tokens = tokens[:size]
+    reader = Reader(rest[used:], "fedsz-q block")
+    tokens = read_streams(reader, -(-count // alphabet.per_token), table, precision)
     low = np.frombuffer(reader.take(planes.low_size(count, alphabet.low_bits)), np.uint8)
     reader.end()
     if alphabet.per_token > 1:
@@ -119,7 +141,12 @@ def decode(reader: Reader, count: int, bins: int) -> Symbols:
     return tokens
 
 
-def _precision(alphabet: int, size: int) -> int:
+def some_bytes(data: memoryview, limit: int) -> NDArray[np.uint8]:
+    """A copy of the first *limit* bytes: kernels are compiled for writable arrays only."""
+    return np.frombuffer(data[:limit], np.uint8).copy()
+
+
+def precision_for(alphabet: int, size: int) -> int:
     """Bits of the frequencies' sum: fine enough for rare tokens, coarse enough that tables stay in the cache."""
     bits = (alphabet - 1).bit_length()
     return max(tans.MIN_PRECISION, min(tans.MAX_PRECISION, bits + 6, max(size.bit_length(), bits + 1)))

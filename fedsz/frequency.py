@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from fedsz.compiled import compiled
 
-Counts = NDArray[np.uint32]
+Counts = NDArray[np.uint32] | NDArray[np.uint64]
 Weights = NDArray[np.uint64]
 Frequencies = NDArray[np.uint32]
 
 MAX_MANTISSA_BITS = 3
-_MAX_EXPONENT = 31
+_MAX_EXPONENT = 31 + 8  # counts below 2^31, scaled by up to 2^8
 _MAX_QUOTIENT = 24  # a longer Rice quotient is written as this many ones and the number itself
 _ESCAPE_BITS = 10
 _HEAD_BITS = 8  # Rice parameter and mantissa bits
@@ -212,7 +212,7 @@ def normalise(weights: Weights, precision: int, frequencies: Frequencies) -> boo
     largest = 0
     half = total >> np.uint64(1)
     for symbol in range(weights.size):
-        # Below 2^35 * 2^14, so nothing overflows.
+        # Below 2^43 * 2^14, so nothing overflows.
         f: Any = np.int64((weights[symbol] * np.uint64(size) + half) // total)
         if weights[symbol] > 0 and f == 0:
             f = 1

@@ -1,44 +1,35 @@
 """`fedsz-q`: error-bounded uniform quantisation and an entropy coder, without prediction.
 
 Model weights are close to noise: predicting one from its neighbours, as SZ does, adds entropy. What remains to be done
-is to find each weight's grid point (grid.py), and to spend on it as many bits as it is rare (entropy.py, rans.py).
+is to find each weight's grid point (grid.py), and to spend on it as many bits as it is rare (entropy.py, tans.py) or,
+where both sides hold the global model, as it is rare given that (reference.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 import numpy as np
 
-from fedsz import entropy
+from fedsz import entropy, reference
 from fedsz.errors import MalformedPayloadError
-from fedsz.grid import MAX_POINT, Grid, Symbols, choose_grid, dequantise, quantise, symbol_dtype
+from fedsz.grid import MAX_POINT, Grid, choose_grid, dequantise, quantise, symbol_dtype
 from fedsz.registry import CannotEncodeError, Floats, LossyCodec, register
 from fedsz.wire import Reader, write_varints
 
 # Counts are 32-bit numbers.
 _MAX_COUNT = 1 << 31
-_PLAIN = 1
+_PLAIN, _CONDITIONAL = 1, 2
 
 
 @register
 class FedSZQ(LossyCodec):
-    """Uniform grid of twice the bound through 0, interleaved rANS.
-
-    The blob, little-endian, for one tensor or a group with one alphabet:
-
-    | size | field |
-    | --- | --- |
-    | 1 | 1: coded without a reference |
-    | item size per tensor | step, in the tensors' dtype |
-    | varint | lowest grid point, zigzag |
-    | varint | number of grid points, "bins" |
-    | rest, absent where bins = 1 | symbols, see docs/codecs.md |
-    """
+    """Uniform grid of twice the bound through 0, tabled ANS; docs/codecs.md specifies the bytes."""
 
     codec_id: ClassVar[str] = "fedsz-q"
     wire_id: ClassVar[int] = 22
+    supports_reference: ClassVar[bool] = True
     guarantees_bound: ClassVar[bool] = True
     group_elements: ClassVar[int] = 1 << 17
 
@@ -62,16 +53,26 @@ class FedSZQ(LossyCodec):
         ]
         low = min(grid.low for grid in grids)
         bins = max(grid.low + grid.bins for grid in grids) - low
+        grids = [Grid(grid.step, low, bins) for grid in grids]
         symbols = np.empty(sum(values.size for values in tensors), symbol_dtype(bins))
-        first = 0
-        for values, grid, bound in zip(tensors, grids, bounds, strict=True):
-            quantise(values, Grid(grid.step, low, bins), bound, symbols[first : first + values.size])
-            first += values.size
-        head = bytes((_PLAIN,)) + np.array([grid.step for grid in grids], dtype.newbyteorder("<")).tobytes()
+        parts = _cut(symbols, [values.size for values in tensors])
+        for values, grid, bound, part in zip(tensors, grids, bounds, parts, strict=True):
+            quantise(values, grid, bound, part)
+
+        conditional = references[0] is not None
+        head = bytes((_CONDITIONAL if conditional else _PLAIN,))
+        head += np.array([grid.step for grid in grids], dtype.newbyteorder("<")).tobytes()
         head += write_varints([2 * low if low >= 0 else -2 * low - 1, bins])
         if bins == 1:
             return head
-        return head + entropy.encode(symbols, bins)
+        if not conditional:
+            return head + entropy.encode(symbols, bins)
+        blobs = [
+            reference.encode(part, grid, base)
+            for part, grid, base in zip(parts, grids, references, strict=True)
+            if base is not None
+        ]
+        return b"".join((head, write_varints(len(blob) for blob in blobs), *blobs))
 
     def decode_many(
         self,
@@ -81,28 +82,45 @@ class FedSZQ(LossyCodec):
         references: Sequence[Floats | None],
     ) -> list[Floats]:
         reader = Reader(blob, "fedsz-q block")
-        if reader.take(1)[0] != _PLAIN:
+        conditional = references[0] is not None
+        if reader.take(1)[0] != (_CONDITIONAL if conditional else _PLAIN):
             raise MalformedPayloadError("fedsz-q: unknown layout")
-        steps = np.frombuffer(reader.take(len(counts) * dtype.itemsize), dtype.newbyteorder("<")).tolist()
-        number, bins = reader.varint(), reader.varint()
-        low = -(number + 1 >> 1) if number & 1 else number >> 1
-        largest = max(abs(low), abs(low + bins - 1))
-        if not 1 <= bins <= MAX_POINT or largest > MAX_POINT:
-            raise MalformedPayloadError("fedsz-q: impossible grid")
-        limit = float(np.finfo(dtype).max) / max(largest, 1) / 2
-        if not all(0 < step <= limit for step in steps):
-            raise MalformedPayloadError("fedsz-q: a grid step that is not above 0, or too large")
-        count = sum(counts)
-        if bins == 1:
+        grids = list(_read_grids(reader, len(counts), dtype))
+        results: list[Floats] = [np.empty(count, dtype) for count in counts]
+        if grids[0].bins == 1:
             reader.end()
-            symbols: Symbols = np.zeros(count, np.uint16)
+            for values, grid in zip(results, grids, strict=True):
+                dequantise(np.zeros(values.size, np.uint16), grid, values)
+        elif not conditional:
+            symbols = _cut(entropy.decode(reader, sum(counts), grids[0].bins), counts)
+            for values, grid, part in zip(results, grids, symbols, strict=True):
+                dequantise(part, grid, values)
         else:
-            symbols = entropy.decode(reader, count, bins)
-        results: list[Floats] = []
-        first = 0
-        for size, step in zip(counts, steps, strict=True):
-            values: Floats = np.empty(size, dtype)
-            dequantise(symbols[first : first + size], Grid(step, low, bins), values)
-            results.append(values)
-            first += size
+            lengths = reader.varints(len(counts))
+            for values, grid, base, length in zip(results, grids, references, lengths, strict=True):
+                assert base is not None
+                reference.decode(Reader(reader.take(length), "fedsz-q block"), grid, base, values)
+            reader.end()
         return results
+
+
+def _read_grids(reader: Reader, tensors: int, dtype: np.dtype[np.floating]) -> Iterator[Grid]:
+    steps = np.frombuffer(reader.take(tensors * dtype.itemsize), dtype.newbyteorder("<")).tolist()
+    number, bins = reader.varint(), reader.varint()
+    low = -(number + 1 >> 1) if number & 1 else number >> 1
+    largest = max(abs(low), abs(low + bins - 1))
+    if not 1 <= bins <= MAX_POINT or largest > MAX_POINT:
+        raise MalformedPayloadError("fedsz-q: impossible grid")
+    finfo = np.finfo(dtype)
+    # Half of the largest number, because a damaged symbol may lie up to one more grid beyond the last point.
+    limit = float(finfo.max) / (2 * max(largest, 1))
+    for step in steps:
+        if not float(finfo.smallest_normal) <= step <= limit:
+            raise MalformedPayloadError("fedsz-q: impossible step of the grid")
+        yield Grid(step, low, bins)
+
+
+def _cut(symbols: np.ndarray, counts: Sequence[int]) -> list[np.ndarray]:
+    """The tensors' parts of *symbols*, as views."""
+    starts = np.cumsum([0, *counts]).tolist()
+    return [symbols[start : start + count] for start, count in zip(starts, counts, strict=False)]

@@ -37,8 +37,9 @@ EncoderMoves = NDArray[np.uint64]
 DecoderTable = NDArray[np.uint32]
 
 # In kernels every constant is uint64: Numba turns an expression of uint64 and int64 into float64.
-_0, _1, _3, _4, _7, _8 = (np.uint64(number) for number in (0, 1, 3, 4, 7, 8))
-_14, _16, _18, _63 = (np.uint64(number) for number in (14, 16, 18, 63))
+_0, _1, _2, _3, _4, _5, _6, _7, _8 = (np.uint64(number) for number in range(9))
+_16, _18, _24, _32, _40, _48, _56, _63 = (np.uint64(number) for number in (16, 18, 24, 32, 40, 48, 56, 63))
+_BYTE = np.uint64(0xFF)
 _LOW14 = np.uint64((1 << 14) - 1)
 _LOW4 = np.uint64(15)
 
@@ -150,12 +151,12 @@ def encode(symbols: Symbols, precision: int, states: EncoderStates, moves: Encod
     for group in range(symbols.size // 8 - 1, -1, -1):
         i = np.uint64(group) << _3
         x7, held, filled = _push(x7, symbols[i + _7], states, moves, held, filled)
-        x6, held, filled = _push(x6, symbols[i + np.uint64(6)], states, moves, held, filled)
-        x5, held, filled = _push(x5, symbols[i + np.uint64(5)], states, moves, held, filled)
+        x6, held, filled = _push(x6, symbols[i + _6], states, moves, held, filled)
+        x5, held, filled = _push(x5, symbols[i + _5], states, moves, held, filled)
         x4, held, filled = _push(x4, symbols[i + _4], states, moves, held, filled)
         at, filled = _flush(held, filled, out, at)
         x3, held, filled = _push(x3, symbols[i + _3], states, moves, held, filled)
-        x2, held, filled = _push(x2, symbols[i + np.uint64(2)], states, moves, held, filled)
+        x2, held, filled = _push(x2, symbols[i + _2], states, moves, held, filled)
         x1, held, filled = _push(x1, symbols[i + _1], states, moves, held, filled)
         x0, held, filled = _push(x0, symbols[i], states, moves, held, filled)
         at, filled = _flush(held, filled, out, at)
@@ -181,6 +182,22 @@ def _pull(x: Any, table: DecoderTable, held: Any, at: Any) -> tuple[Any, Any, An
 
 
 @compiled
+def _first_states(data: Bytes, precision: Any, start: NDArray[np.uint64]) -> Any:
+    """Read the eight states of an untrusted stream; returns the position of the next bit, 0 where it is damaged."""
+    if data.size < 1 + PADDING or data[0] == 0:
+        return _0
+    at = _1
+    while not (data[0] >> (at - _1)) & _1:
+        at += _1
+    if at + _8 * precision > np.uint64(data.size - PADDING) << _3:
+        return _0
+    for lane in range(8):
+        start[lane] = (load64(data, at >> _3) >> (at & _7)) & ((_1 << precision) - _1)
+        at += precision
+    return at
+
+
+@compiled
 def decode(data: Bytes, table: DecoderTable, precision: int, symbols: Symbols) -> bool:
     """Inverse of `encode`; False where the stream is damaged.
 
@@ -190,23 +207,13 @@ def decode(data: Bytes, table: DecoderTable, precision: int, symbols: Symbols) -
             offset is at most 2^precision - 2^bits.
         symbols: room for a multiple of 8 symbols.
     """
-    if data.size < 1 + PADDING or data[0] == 0:
+    x = np.empty(8, np.uint64)
+    at = _first_states(data, np.uint64(precision), x)
+    if at == _0:
         return False
+    x0, x1, x2, x3, x4, x5, x6, x7 = x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]
     # Positions count bits. Each check against the end is followed by reads of at most 7 + 8 bytes beyond it.
     end = np.uint64(data.size - PADDING) << _3
-    at = _1
-    while not (data[0] >> (at - _1)) & _1:
-        at += _1
-    p = np.uint64(precision)
-    if at + _8 * p > end:
-        return False
-    start = np.empty(8, np.uint64)
-    for lane in range(8):
-        start[lane] = (load64(data, at >> _3) >> (at & _7)) & ((_1 << p) - _1)
-        at += p
-    x0, x1, x2, x3, x4, x5, x6, x7 = (
-        start[0], start[1], start[2], start[3], start[4], start[5], start[6], start[7],
-    )  # fmt: skip
     for group in range(symbols.size // 8):
         if at > end:
             return False
@@ -214,11 +221,46 @@ def decode(data: Bytes, table: DecoderTable, precision: int, symbols: Symbols) -
         held = load64(data, at >> _3) >> (at & _7)
         x0, held, at, symbols[i] = _pull(x0, table, held, at)
         x1, held, at, symbols[i + _1] = _pull(x1, table, held, at)
-        x2, held, at, symbols[i + np.uint64(2)] = _pull(x2, table, held, at)
+        x2, held, at, symbols[i + _2] = _pull(x2, table, held, at)
         x3, held, at, symbols[i + _3] = _pull(x3, table, held, at)
         held = load64(data, at >> _3) >> (at & _7)
         x4, held, at, symbols[i + _4] = _pull(x4, table, held, at)
-        x5, held, at, symbols[i + np.uint64(5)] = _pull(x5, table, held, at)
-        x6, held, at, symbols[i + np.uint64(6)] = _pull(x6, table, held, at)
+        x5, held, at, symbols[i + _5] = _pull(x5, table, held, at)
+        x6, held, at, symbols[i + _6] = _pull(x6, table, held, at)
         x7, held, at, symbols[i + _7] = _pull(x7, table, held, at)
+    return bool(at == end and (x0 | x1 | x2 | x3 | x4 | x5 | x6 | x7) == _0)
+
+
+@compiled
+def decode_in_contexts(
+    data: Bytes, tables: DecoderTable, precision: int, contexts: Bytes, symbols: Symbols
+) -> bool:
+    """As `decode`, each symbol with the table of its context.
+
+    Args:
+        tables: 2^precision entries per context, one context after the other.
+        contexts: of every symbol; trusted to have a table.
+    """
+    x = np.empty(8, np.uint64)
+    p = np.uint64(precision)
+    at = _first_states(data, p, x)
+    if at == _0:
+        return False
+    x0, x1, x2, x3, x4, x5, x6, x7 = x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]
+    end = np.uint64(data.size - PADDING) << _3
+    for group in range(symbols.size // 8):
+        if at > end:
+            return False
+        i = np.uint64(group) << _3
+        c = load64(contexts, i)
+        held = load64(data, at >> _3) >> (at & _7)
+        x0, held, at, symbols[i] = _pull(x0 | ((c & _BYTE) << p), tables, held, at)
+        x1, held, at, symbols[i + _1] = _pull(x1 | (((c >> _8) & _BYTE) << p), tables, held, at)
+        x2, held, at, symbols[i + _2] = _pull(x2 | (((c >> _16) & _BYTE) << p), tables, held, at)
+        x3, held, at, symbols[i + _3] = _pull(x3 | (((c >> _24) & _BYTE) << p), tables, held, at)
+        held = load64(data, at >> _3) >> (at & _7)
+        x4, held, at, symbols[i + _4] = _pull(x4 | (((c >> _32) & _BYTE) << p), tables, held, at)
+        x5, held, at, symbols[i + _5] = _pull(x5 | (((c >> _40) & _BYTE) << p), tables, held, at)
+        x6, held, at, symbols[i + _6] = _pull(x6 | (((c >> _48) & _BYTE) << p), tables, held, at)
+        x7, held, at, symbols[i + _7] = _pull(x7 | ((c >> _56) << p), tables, held, at)
     return bool(at == end and (x0 | x1 | x2 | x3 | x4 | x5 | x6 | x7) == _0)
