@@ -175,7 +175,8 @@ def _trust(results: Results) -> Html:
     emulated = sum(cell.transfer_emulated_s for cell in results.cells)
     if wall > 0.0:
         sentences.append(
-            f"Transfers of {seconds_text(emulated)} emulated seconds took {seconds_text(wall)} s of wall time."
+            f"Transfers that add up to {seconds_text(emulated)} emulated seconds took {seconds_text(wall)} s of wall "
+            "time."
         )
     notes = {item for row in rows for item in row.source.values()}
     warn = bool(untrusted or unfinished or not rows or "modelled" in notes)

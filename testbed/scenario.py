@@ -102,8 +102,12 @@ class Fleet:
     @property
     def client_names(self) -> list[str]:
         """``pi-0`` ... ``pi-9``, or ``pi-00`` ... ``pi-11``: sorted by name is sorted by number."""
-        width = len(str(self.count - 1))
-        return [f"{self.name}-{index:0{width}d}" for index in range(self.count)]
+        return [f"{self.name}-{index:0{self.number_width}d}" for index in range(self.count)]
+
+    @property
+    def number_width(self) -> int:
+        """Digits of a client's number."""
+        return len(str(self.count - 1))
 
     @property
     def link(self) -> AccessLink:
@@ -197,8 +201,11 @@ class Scenario:
 
     def fleet_of(self, client: str) -> Fleet:
         """The fleet of a client; KeyError if there is no such client."""
+        name, _, number = client.rpartition("-")
         for fleet in self.fleets:
-            if client in fleet.client_names:
+            # Not `client in fleet.client_names`: fleets of a million clients are asked once for each.
+            well_formed = number.isascii() and number.isdecimal() and len(number) == fleet.number_width
+            if fleet.name == name and well_formed and int(number) < fleet.count:
                 return fleet
         raise KeyError(client)
 

@@ -102,7 +102,7 @@ def test_the_answer_comes_first(page):
     assert "<b>above 2 Gbit/s</b>" in body
     assert body.index("client-rounds are trusted.") < body.index("<svg ")
     assert "Transfer times are modelled, not measured on links." in body
-    assert "Transfers of 640 emulated seconds took 32.0 s of wall time." in body
+    assert "Transfers that add up to 640 emulated seconds took 32.0 s of wall time." in body
 
 
 def test_what_ran_is_in_it_and_text_is_escaped(page):

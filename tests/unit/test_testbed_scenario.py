@@ -128,8 +128,9 @@ def test_topology_and_fleet_of():
     assert set(scenario.topology().clients) == {"pi-0", "pi-1"}
     assert scenario.topology().clients["pi-1"].uplink == LinkSpec(10e6)
     assert scenario.fleet_of("pi-1").name == "pi"
-    with pytest.raises(KeyError):
-        scenario.fleet_of("pi-2")
+    for stranger in ("pi-2", "pi-00", "pi", "pi-", "phone-0", "pi-x", "0"):
+        with pytest.raises(KeyError):
+            scenario.fleet_of(stranger)
 
 
 def test_with_engine_changes_only_the_engine():
