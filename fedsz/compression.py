@@ -17,7 +17,6 @@ from fedsz.container import (
     checksum,
     flags_for,
     head,
-    kind,
     storage_order,
     write_directory,
 )
@@ -133,20 +132,19 @@ class _Writer:
 
     def jobs(self) -> Iterator[list[int]]:
         """Positions of tensors to be coded together: one dtype, one route, all or none with a counterpart."""
+        layout, routes, kinds = self._layout, self._routes, self._layout.kinds
         group: list[int] = []
         key: tuple[object, ...] | None = None
         size = 0
-        for at in storage_order(self._layout, self._routes):
-            lossy, name = self._routes[at], self._layout.names[at]
-            this_key = (lossy, self._layout.native_code(at), self._twins[at] is None)
+        for at in storage_order(layout, routes):
+            lossy = routes[at]
+            this_key = (lossy, layout.native_code(at), self._twins[at] is None)
             if lossy:
-                need = self._layout.counts[at]
+                need = layout.counts[at]
                 full = self._lossy is None or size + need > self._lossy.group_elements
             else:
-                need = self._layout.nbytes[at]
-                full = size + need > _GROUP_BYTES
-                if size > _KIND_BYTES:
-                    full |= kind(name) != kind(self._layout.names[group[-1]])
+                need = layout.nbytes[at]
+                full = size + need > _GROUP_BYTES or (size > _KIND_BYTES and kinds[at] != kinds[group[-1]])
             if group and (full or this_key != key):
                 yield group
                 group, size = [], 0

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fedsz.arrays import BIG_ENDIAN
 from fedsz.bound import MODES, ErrorBound
 from fedsz.errors import (
     ChecksumError,
@@ -37,7 +38,7 @@ _CRC = struct.Struct("<I")
 _CODING = struct.Struct("<BdBB")  # bound mode, bound value, lossy codec, lossless codec
 _HAS_REFERENCE, _LAYOUT_OF_REFERENCE = 1, 2
 _MAX_DIRECTORY = 16 << 20
-_DIRECTORY_LEVEL = 12  # larger levels gain under 1 % and cost milliseconds
+_DIRECTORY_LEVEL = 1  # level 12 saves an eighth of a kilobyte and takes 0.8 ms instead of 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,23 +78,14 @@ class Directory:
 
 
 def storage_order(layout: Layout, routes: Sequence[bool]) -> list[int]:
-    """Lossy tensors first, then by dtype number, exact ones then by `kind`, then in state order.
+    """Lossy tensors first, then by dtype number, exact ones then by `Layout.kinds`, then in state order.
 
     Neighbours can share a block, and running means compress better among running means.
     """
-    return sorted(
-        range(len(routes)),
-        key=lambda at: (
-            not routes[at],
-            layout.native_code(at),
-            b"" if routes[at] else kind(layout.names[at]),
-        ),
-    )
-
-
-def kind(name: str) -> bytes:
-    """What follows the last dot of a tensor's name, as UTF-8: ``bias``, ``running_mean``, ..."""
-    return name.rpartition(".")[2].encode("utf-8", "surrogatepass")
+    lossy_first = [not lossy for lossy in routes]
+    codes = [code & ~BIG_ENDIAN for code in layout.codes]
+    kinds = [b"" if lossy else kind for lossy, kind in zip(routes, layout.kinds, strict=True)]
+    return sorted(range(len(routes)), key=list(zip(lossy_first, codes, kinds, strict=True)).__getitem__)
 
 
 def head(directory_flags: int) -> bytes:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate, islice
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,11 @@ class Layout:
         """Where a name stands."""
         return {name: at for at, name in enumerate(self.names)}
 
+    @cached_property
+    def kinds(self) -> tuple[bytes, ...]:
+        """Per tensor what follows the last dot of its name, as UTF-8: ``bias``, ``running_mean``, ..."""
+        return tuple(_utf8(name.rpartition(".")[2]) for name in self.names)
+
     def native_code(self, at: int) -> int:
         """The dtype number of tensor *at* without its byte order."""
         return self.codes[at] & ~BIG_ENDIAN
@@ -104,7 +110,12 @@ class Layout:
         if any(length > MAX_NAME_BYTES for length in lengths):
             raise MalformedPayloadError(f"a tensor name is longer than {MAX_NAME_BYTES} bytes")
         try:
-            names = tuple(str(reader.take(length), "utf-8", "surrogatepass") for length in lengths)
+            text = bytes(reader.take(sum(lengths)))
+            ends = list(accumulate(lengths))
+            names = tuple(
+                text[end - length : end].decode("utf-8", "surrogatepass")
+                for end, length in zip(ends, lengths, strict=True)
+            )
         except UnicodeDecodeError:
             raise MalformedPayloadError("a tensor name is not UTF-8") from None
         if len(set(names)) != count:
@@ -115,7 +126,8 @@ class Layout:
         ranks = reader.take(count).tolist()
         if any(rank > MAX_DIMENSIONS for rank in ranks):
             raise MalformedPayloadError(f"a tensor of more than {MAX_DIMENSIONS} dimensions")
-        shapes = tuple(tuple(reader.varints(rank)) for rank in ranks)
+        sizes = iter(reader.varints(sum(ranks)))
+        shapes = tuple(tuple(islice(sizes, rank)) for rank in ranks)
         # Also where another dimension is 0, NumPy wants the product of the rest to fit.
         if any(math.prod(size for size in shape if size) > _MAX_COUNT for shape in shapes):
             raise MalformedPayloadError("a tensor of more than 2**60 values")

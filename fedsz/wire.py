@@ -11,6 +11,9 @@ _MAX_SHIFT = 63
 
 def write_varints(values: Iterable[int]) -> bytes:
     """Each value >= 0 as LEB128: seven bits a byte, least significant first, top bit set on all but the last."""
+    values = tuple(values)
+    if max(values, default=0) <= 0x7F:  # nearly always
+        return bytes(values)
     out = bytearray()
     for value in values:
         while value > 0x7F:
@@ -46,6 +49,10 @@ class Reader:
         if count > self.remaining():
             raise MalformedPayloadError(f"{self._what} claims {count} numbers in {self.remaining()} bytes")
         data, at, end = self._data, self._at, len(self._data)
+        short = bytes(data[at : at + count])
+        if max(short, default=0) <= 0x7F:
+            self._at += count
+            return list(short)
         values = []
         for _ in range(count):
             value = shift = 0
