@@ -48,7 +48,7 @@ def count(symbols: Any, alphabet: int) -> Counts:
 
 
 @compiled
-def _cost(counts: Any, size: Any, low_bits: Any) -> Any:
+def cost(counts: Any, size: Any, low_bits: Any) -> Any:
     """Bits that the first *size* symbols take with an ideal coder, their frequency table and *low_bits* a value."""
     total: Any = 0
     bits: Any = 0.0
@@ -74,15 +74,15 @@ def choose_low_bits(symbols: Any, bins: int) -> tuple[int, Counts, float]:
     while size > MAX_ALPHABET:
         size = _fold(counts, size)
         low_bits += 1
-    cost = _cost(counts, size, low_bits)
+    least = cost(counts, size, low_bits)
     while size > 16:
         folded = counts[:size].copy()
         half = _fold(folded, size)
-        folded_cost = _cost(folded, half, low_bits + 1)
-        if folded_cost >= cost:
+        bits = cost(folded, half, low_bits + 1)
+        if bits >= least:
             break
-        counts, size, low_bits, cost = folded, half, low_bits + 1, folded_cost
-    return low_bits, counts[:size].copy(), cost
+        counts, size, low_bits, least = folded, half, low_bits + 1, bits
+    return low_bits, counts[:size].copy(), least
 
 
 @compiled

@@ -32,7 +32,7 @@ CONTEXTS = 9
 # First byte: as without a reference; tokens in one context; tokens in nine contexts.
 _PLAIN, _ONE_CONTEXT, _IN_CONTEXTS = 0, 1, 2
 
-_MAX_BINS = 1 << 30
+_MAX_BINS = 1 << 28
 _MAX_ALPHABET = planes.MAX_ALPHABET // CONTEXTS
 # What an entry of the common table of all contexts takes, about.
 _BITS_PER_ENTRY = 2.5
@@ -40,18 +40,23 @@ _BITS_PER_ENTRY = 2.5
 
 def encode(symbols: Symbols, grid: Grid, reference: Floats) -> bytes:
     """Code *symbols* (grid points less ``grid.low``) given *reference*, of the same size."""
-    if grid.bins > _MAX_BINS:
+    if not _fits(grid):
         return bytes((_PLAIN,)) + entropy.encode(symbols, grid.bins)
     size = symbols.size
     tokens = np.empty(size, symbol_dtype(2 * grid.bins + 3))
     contexts = np.empty(size, np.uint8)
-    bounds = (1 / grid.step, grid.low, grid.low + grid.bins - 1)
-    alphabet = _relate(symbols, reference, *bounds, tokens, contexts) + 1
+    alphabet = _relate(symbols, np.int32(grid.low), *_lens(grid, reference), tokens, contexts) + 1
 
-    costs = {_PLAIN: _estimate(symbols, grid.bins), _ONE_CONTEXT: _estimate(tokens, alphabet)}
+    costs = {}
     if alphabet <= _MAX_ALPHABET:
         slots = np.empty(-(-size // tans.LANES) * tans.LANES, np.uint16)
-        counts, costs[_IN_CONTEXTS] = _count_in_contexts(tokens, contexts, alphabet, slots)
+        counts, costs[_ONE_CONTEXT], costs[_IN_CONTEXTS] = _count_in_contexts(
+            tokens, contexts, alphabet, slots
+        )
+    else:
+        costs[_ONE_CONTEXT] = _estimate(tokens, alphabet)
+    if 2 * alphabet > grid.bins + 1:  # only where the reference tells little
+        costs[_PLAIN] = _estimate(symbols, grid.bins)
     kind = min(costs, key=costs.__getitem__)
     if kind == _PLAIN:
         return bytes((kind,)) + entropy.encode(symbols, grid.bins)
@@ -74,9 +79,8 @@ def decode(reader: Reader, grid: Grid, reference: Floats, values: Floats) -> Non
         dequantise(entropy.decode(reader, values.size, grid.bins), grid, values)
         return
     alphabet = reader.varint()
-    if not 1 <= alphabet <= 2 * _MAX_BINS + 3 or grid.bins > _MAX_BINS:
+    if not 1 <= alphabet <= 2 * _MAX_BINS + 3 or not _fits(grid):
         raise MalformedPayloadError("fedsz-q: impossible alphabet")
-    bounds = (1 / grid.step, grid.low, grid.low + grid.bins - 1)
     tokens: Symbols
     if kind == _ONE_CONTEXT:
         if alphabet > 1:
@@ -85,15 +89,25 @@ def decode(reader: Reader, grid: Grid, reference: Floats, values: Floats) -> Non
             reader.end()
             tokens = np.zeros(values.size, np.uint16)
     elif kind == _IN_CONTEXTS and alphabet <= _MAX_ALPHABET:
-        tokens = _read_in_contexts(reader, alphabet, bounds, reference)
+        tokens = _read_in_contexts(reader, alphabet, grid, reference)
     else:
         raise MalformedPayloadError("fedsz-q: unknown way of coding against a reference")
-    _restore(tokens, reference, *bounds, grid.step, values)
+    ends = np.int32(grid.low), np.int32(grid.low + grid.bins - 1)
+    _restore(tokens, *_lens(grid, reference), *ends, grid.step, values)
 
 
-def _read_in_contexts(
-    reader: Reader, alphabet: int, bounds: tuple[float, int, int], reference: Floats
-) -> Symbols:
+def _fits(grid: Grid) -> bool:
+    """Whether points and distances are safely within 32 bits."""
+    return grid.bins <= _MAX_BINS and abs(grid.low) <= _MAX_BINS
+
+
+def _lens(grid: Grid, reference: Floats) -> tuple[Floats, Any, Any, Any]:
+    """What finds a reference's place on the grid: its values, the inverse step, and the ends of where to look."""
+    real = reference.dtype.type
+    return reference, real(1 / grid.step), real(grid.low - 1), real(grid.low + grid.bins)
+
+
+def _read_in_contexts(reader: Reader, alphabet: int, grid: Grid, reference: Floats) -> Symbols:
     precision = reader.take(1)[0]
     if not tans.MIN_PRECISION <= precision <= tans.MAX_PRECISION:
         raise MalformedPayloadError("fedsz-q: impossible precision")
@@ -105,7 +119,7 @@ def _read_in_contexts(
         raise MalformedPayloadError("fedsz-q: damaged frequency table")
     reader = Reader(rest[used:], "fedsz-q block")
     contexts = np.zeros(-(-reference.size // tans.LANES) * tans.LANES, np.uint8)
-    _find_contexts(reference, *bounds, contexts)
+    _find_contexts(*_lens(grid, reference), contexts)
     tokens = entropy.read_streams(reader, reference.size, tables, precision, contexts)
     reader.end()
     return tokens
@@ -119,68 +133,80 @@ def _estimate(symbols: Symbols, alphabet: int) -> float:
 
 
 @compiled
-def _place(value: Any, inverse: Any, low: Any, last: Any) -> tuple[Any, Any]:
-    """A reference value in grid steps, kept within a step of the grid, and the nearest grid point."""
-    steps: Any = min(max(np.float64(value) * inverse, np.float64(low - 1)), np.float64(last + 1))
-    return steps, np.rint(steps)
+def _place(value: Any, inverse: Any, first: Any, last: Any) -> Any:
+    """A reference value in grid steps, kept within a step of the grid; in the tensor's own dtype, like its bounds."""
+    return min(max(value * inverse, first), last)
 
 
 @compiled
 def _context(steps: Any, point: Any) -> Any:
     """0 for a quarter step or more to the border, one more for each halving of that; 8 for less than 2^-9."""
-    border = 0.5 - abs(steps - point)
+    border = np.float32(0.5) - np.float32(abs(steps - point))
     return (
-        (border < 0.25) + (border < 0.125) + (border < 2.0**-4) + (border < 2.0**-5)
-        + (border < 2.0**-6) + (border < 2.0**-7) + (border < 2.0**-8) + (border < 2.0**-9)
+        (border < np.float32(0.25)) + (border < np.float32(0.125)) + (border < np.float32(2.0**-4))
+        + (border < np.float32(2.0**-5)) + (border < np.float32(2.0**-6)) + (border < np.float32(2.0**-7))
+        + (border < np.float32(2.0**-8)) + (border < np.float32(2.0**-9))
     )  # fmt: skip
 
 
 @compiled
 def _relate(
-    symbols: Any, reference: Any, inverse: float, low: int, last: int, tokens: Any, contexts: Any
+    symbols: Any, low: Any, reference: Any, inverse: Any, first: Any, last: Any, tokens: Any, contexts: Any
 ) -> int:
     """Write every symbol's token and context; returns the largest token."""
-    largest = np.int64(0)
+    largest = np.int32(0)
     for i in range(symbols.size):
-        steps, point = _place(reference[i], inverse, low, last)
-        distance = np.int64(symbols[i]) + low - np.int64(point)
+        steps = _place(reference[i], inverse, first, last)
+        point = np.rint(steps)
+        distance = np.int32(np.int32(symbols[i]) + low - np.int32(point))
         if steps < point:
-            distance = -distance
-        token = 2 * distance - 1 if distance > 0 else -2 * distance
+            distance = np.int32(-distance)
+        token = np.int32(2 * distance - 1) if distance > 0 else np.int32(-2 * distance)
         largest = max(largest, token)
         tokens[i] = token
         contexts[i] = _context(steps, point)
-    return largest  # type: ignore[return-value]  # a NumPy number in here, an int outside
+    return np.int64(largest)  # type: ignore[return-value]  # a NumPy number in here, an int outside
 
 
 @compiled
-def _find_contexts(reference: Any, inverse: float, low: int, last: int, contexts: Any) -> None:
+def _find_contexts(reference: Any, inverse: Any, first: Any, last: Any, contexts: Any) -> None:
     for i in range(reference.size):
-        steps, point = _place(reference[i], inverse, low, last)
-        contexts[i] = _context(steps, point)
+        steps = _place(reference[i], inverse, first, last)
+        contexts[i] = _context(steps, np.rint(steps))
 
 
 @compiled
 def _restore(
-    tokens: Any, reference: Any, inverse: float, low: int, last: int, step: float, values: Any
+    tokens: Any,
+    reference: Any,
+    inverse: Any,
+    first: Any,
+    last: Any,
+    low: Any,
+    high: Any,
+    step: float,
+    values: Any,
 ) -> None:
     """Values from tokens. Untrusted tokens still give points of the grid."""
     for i in range(tokens.size):
-        steps, point = _place(reference[i], inverse, low, last)
-        token = np.int64(tokens[i])
-        distance = (token + 1) >> 1 if token & 1 else -(token >> 1)
+        steps = _place(reference[i], inverse, first, last)
+        point = np.rint(steps)
+        token = tokens[i]
+        distance = np.int32((np.int64(token) + 1) >> 1)
+        if token & 1 == 0:
+            distance = np.int32(-distance)
         if steps < point:
-            distance = -distance
-        found = min(max(np.int64(point) + distance, low), last)
+            distance = np.int32(-distance)
+        found = min(max(np.int32(np.int32(point) + distance), low), high)
         values[i] = np.float64(found) * step
 
 
 @compiled
-def _count_in_contexts(tokens: Any, contexts: Any, alphabet: int, slots: Any) -> tuple[Any, Any]:
+def _count_in_contexts(tokens: Any, contexts: Any, alphabet: int, slots: Any) -> tuple[Any, Any, Any]:
     """Write slots, context * alphabet + token, padded to the end with slot 0.
 
     Returns:
-        How often each slot occurs; bits that the tokens and their tables take, about.
+        How often each slot occurs; bits that tokens and tables take, about, in one context and in all.
     """
     size = tokens.size
     for i in range(size):
@@ -188,17 +214,19 @@ def _count_in_contexts(tokens: Any, contexts: Any, alphabet: int, slots: Any) ->
     slots[size:] = 0
     counts = planes.count(slots[:size], CONTEXTS * alphabet)
     bits: Any = 0.0
+    sums = np.zeros(alphabet, np.uint32)
     for context in range(CONTEXTS):
         total: Any = 0.0
         for token in range(alphabet):
             n = np.float64(counts[context * alphabet + token])
+            sums[token] += counts[context * alphabet + token]
             if n > 0:
                 total += n
                 bits += _BITS_PER_ENTRY - n * np.log2(n)
         if total > 0:
             bits += total * np.log2(total)
     counts[0] += slots.size - size
-    return counts, bits
+    return counts, planes.cost(sums, alphabet, 0), bits
 
 
 @compiled
