@@ -54,8 +54,8 @@ def compress(
             float64, complex and float8. NaN and infinities come back bit for bit.
         bound: see `ErrorBound`; 0 codes everything exactly.
         codec: lossy codec id, or ``none``: every tensor as raw bytes, still with checksum.
-        lossless: codec id for everything that does not go lossy. The default is smaller than the paper's
-            ``blosc-lz`` and as fast (docs/format.md).
+        lossless: codec id for everything that does not go lossy. The default is an eighth smaller than
+            the paper's ``blosc-lz`` and about as fast (docs/format.md).
         partition: which tensors go lossy.
         reference: the model that the receiver also holds. Decoded values are the same with and without; only the
             bytes shrink. Tensors are matched by name, dtype and shape. Ignored by ``none``.

@@ -1,7 +1,7 @@
 """Lossless codecs: the five of the paper, and byte planes through zstd.
 
 None gains much on weights, whose mantissas are noise: the paper takes blosc-lz for its speed. Byte planes are smaller
-and as fast; docs/format.md has the figures.
+and about as fast; docs/format.md has the figures.
 """
 
 from __future__ import annotations
