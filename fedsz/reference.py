@@ -65,7 +65,7 @@ def encode(symbols: Symbols, grid: Grid, reference: Floats) -> bytes:
         if alphabet <= 1 << 16:
             tokens = tokens.astype(np.uint16, copy=False)
         return head + entropy.encode(tokens, alphabet) if alphabet > 1 else head
-    precision = 10 if size < 1 << 13 else 11 if size < 1 << 17 else 12
+    precision = 10 if size < 1 << 16 else 11 if size < 1 << 20 else 12
     table, states, moves = _tables(counts, alphabet, 1 if size < 1 << 17 else 2, precision)
     return b"".join(
         (head, bytes((precision,)), table.data, *entropy.write_streams(slots, precision, states, moves))
