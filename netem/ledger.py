@@ -8,6 +8,7 @@ Nothing is ever found by pattern: other people have bridges and processes too.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -276,6 +277,28 @@ def _remove_ovs_bridge(name: str) -> bool:
     return True
 
 
+def _remove_cgroup(name: str) -> bool:
+    """*name* is the group's folder. Whoever is still in it was started by the dead run: only it knew the group."""
+    folder = Path(name)
+    if "/fz" not in name or not folder.is_dir():
+        return False
+    deadline_s = time.monotonic() + _KILL_WAIT_S
+    while True:
+        try:
+            folder.rmdir()
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > deadline_s:
+                raise
+            for pid in (folder / "cgroup.procs").read_text().split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+            time.sleep(0.01)
+        else:
+            return True
+
+
 def _run(*argv: str) -> str:
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -288,4 +311,5 @@ _REMOVERS: dict[str, tuple[bool, Callable[[str], bool]]] = {
     "process": (False, _remove_process),
     "interface": (False, _remove_interface),
     "ovs-bridge": (True, _remove_ovs_bridge),
+    "cgroup": (False, _remove_cgroup),
 }

@@ -27,8 +27,12 @@ class ClientPlan:
         downlink, uplink: bytes that cross the link, or over modelled links their number.
         train_s, compress_s: on the client's device, emulated seconds.
         decompress_s: on the server, emulated seconds.
+        pack_s: the server compresses what it is about to send, emulated seconds; counts as compress.
+        unpack_s: the client decompresses what it has received, on its device; counts as decompress.
         fails: reason why the client's work ends in failure (out of memory, say) after training and
             compressing for as long as the plan states; such a client sends nothing.
+        silent_after_s: the client falls silent after so much of its training; the server notices at once, as a
+            connection is lost. None: it does not.
     """
 
     client: str
@@ -37,7 +41,10 @@ class ClientPlan:
     train_s: float
     compress_s: float
     decompress_s: float
+    pack_s: float = 0.0
+    unpack_s: float = 0.0
     fails: str = ""
+    silent_after_s: float | None = None
 
 
 @dataclass
@@ -84,6 +91,8 @@ class _Split:
 
     def give_up(self, reason: str) -> None:
         """The server waits no longer: from here on this client only waits, whatever its process still does."""
+        if self._given_up:
+            return
         self.enter("wait")
         self._given_up = True
         self._outcome.reason = self._outcome.reason or reason
@@ -195,12 +204,21 @@ class _Server:
 def _client(
     env: FlowEnvironment, plan: ClientPlan, outcome: ClientOutcome, split: _Split, server: _Server
 ) -> Process:
+    split.enter("compress")
+    yield env.timeout(plan.pack_s)
     split.enter("downlink")
     outcome.downlink = yield env.transfer(plan.client, "downlink", plan.downlink)
     if not outcome.downlink.ok:
         _fail(outcome, split, server, f"downlink: {outcome.downlink.flow.error}")
         return
+    split.enter("decompress")
+    yield env.timeout(plan.unpack_s)
     split.enter("train")
+    if plan.silent_after_s is not None:
+        yield env.timeout(min(plan.silent_after_s, plan.train_s))
+        split.give_up("fell silent while training")
+        server.lost()
+        return
     yield env.timeout(plan.train_s)
     split.enter("compress")
     yield env.timeout(plan.compress_s)

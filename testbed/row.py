@@ -52,6 +52,8 @@ class Row:
         max_error_over_bound: the largest share of its bound that any tensor used; at most 1 when the bound was kept.
         trusted: False where the host could not shape, serve or time this round truthfully; *untrusted_because* says
             why. Untrusted rows stay in the file and out of the statistics.
+        reference: whether the update was coded against the global model that both sides hold; False where the scenario
+            does not ask for it, and where nothing is compressed.
         source: part -> how its duration came about.
         spans: (part, start, end) in order, seconds since the round began; empty where nobody noted them. Waiting may
             come in several pieces (for the server to take the update, then for others).
@@ -92,6 +94,7 @@ class Row:
     max_error: float | None = None
     max_error_over_bound: float | None = None
     accuracy: float | None = None
+    reference: bool = False
     source: Mapping[str, Source] = field(default_factory=dict)
     values: Mapping[str, str] = field(default_factory=dict)
     spans: tuple[tuple[str, float, float], ...] = ()

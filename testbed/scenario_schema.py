@@ -127,14 +127,6 @@ FLEET = Record(
 )
 
 
-# What the dataclasses foresee and no round does yet is refused, so that nobody measures something else than asked.
-def _compression_rules(compression: Compression) -> Iterator[tuple[str, str]]:
-    if compression.downlink:
-        yield "downlink", "the downlink is not compressed yet; only false is allowed"
-    if compression.policy != "always":
-        yield "policy", f"policy {compression.policy!r} is not built yet; only always is allowed"
-
-
 COMPRESSION = Record(
     Compression,
     [
@@ -143,10 +135,9 @@ COMPRESSION = Record(
         Key("lossless", Or(None, Known("lossless codec", known.lossless_codecs)), "for the rest; null: default"),
         Key("threshold", Integer(0), "tensors with more values than this go lossy"),
         Key("reference", Flag(), "code against the global model that both sides hold"),
-        Key("downlink", Flag(), "compress what the server sends, too; not built yet"),
-        Key("policy", Choice("always", "never", "auto"), "when to compress; only always is built"),
+        Key("downlink", Flag(), "compress what the server sends, too"),
+        Key("policy", Choice("always", "never", "auto"), "when to compress; auto: where it pays"),
     ],
-    check=_compression_rules,
 )  # fmt: skip
 
 
@@ -155,8 +146,6 @@ def _policy_rules(policy: RoundPolicy) -> Iterator[tuple[str, str]]:
         yield "ask", "either 'ask' or 'sample', not both"
     if policy.take is not None and policy.ask is not None and policy.take > policy.ask:
         yield "take", f"takes {policy.take} arrivals but asks only {policy.ask} clients"
-    if policy.dropout:
-        yield "dropout", "clients do not fall silent yet; only 0 is allowed"
 
 
 ROUND_POLICY = Record(
@@ -174,7 +163,7 @@ ROUND_POLICY = Record(
         ),
         Key("ask", Or(None, Integer(1)), "how many clients are asked each round; null for all"),
         Key("take", Or(None, Integer(1)), "the round ends with this many arrivals; null for all asked"),
-        Key("dropout", fraction(high=0.999), "chance that an asked client falls silent; not built yet"),
+        Key("dropout", fraction(high=0.999), "chance that an asked client falls silent while it trains"),
     ],
     check=_policy_rules,
 )

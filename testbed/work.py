@@ -29,7 +29,7 @@ from testbed.learning.data import cached_dataset, load_or_fallback
 from testbed.learning.models import ModelSpec, initial_state
 from testbed.learning.partition import split
 from testbed.learning.training import TrainTask, evaluate, train_client
-from testbed.scenario import Compression, Fleet, Scenario
+from testbed.scenario import Fleet, Scenario
 
 Source = Literal["measured", "drawn"]
 Value = TypeVar("Value")
@@ -153,25 +153,29 @@ class Workbench:
         reference: Model | None,
         like: Model,
         rng: np.random.Generator,
+        fleet: Fleet | None = None,
     ) -> Timed[Model]:
-        """Check and decompress on the server, in a process of its own: the bytes come from a client.
+        """Check and decompress, in a process of its own: the bytes come from somebody else.
 
         Args:
             digest: SHA-256 of *payload*; equal bytes decode to equal states.
             like: a model of the size that may come out.
+            fleet: on whose device; None: on the server.
 
         Raises: fedsz.PayloadError where the payload is damaged or lies.
         """
         limit = int(DECODE_HEADROOM * like.nbytes) + (1 << 20)
 
         def work() -> _Measured:
-            decoded, _ = self._server().call_as(
+            decoded, _ = self._at(fleet, "compress").call_as(
                 "decompressing", decode_update, payload, _state(reference), self.repeats, codec, limit
             )
             model = Model.of(decoded.state)
             return _Measured(model, decoded.seconds, model.nbytes)
 
-        return self._run(("decode", digest, _digest(reference)), work, 1.0, rng, fresh=False)
+        key = ("decode", self._place(fleet), digest, _digest(reference))
+        factor = 1.0 if fleet is None else self._factor(fleet, "compress")
+        return self._run(key, work, factor, rng, fresh=False)
 
     def average(self, updates: Sequence[tuple[Model, int]], rng: np.random.Generator) -> Timed[Model]:
         """FedAvg of *updates*, each with its weight."""
@@ -253,23 +257,24 @@ class Workbench:
     def encode(
         self,
         scenario: Scenario,
-        fleet: Fleet,
+        fleet: Fleet | None,
         model: Model,
         settings: CodecSettings,
         reference: Model | None,
         rng: np.random.Generator,
     ) -> Timed[bytes]:
-        """Compression of one client's update on its device."""
+        """Compression of an update on a client's device, or of the global model on the server (*fleet* None)."""
         kind: Work = "lossless" if settings.codec == "none" else "compress"
 
         def work() -> _Measured:
-            coded, _ = self._client(fleet, kind).call_as(
+            coded, _ = self._at(fleet, kind).call_as(
                 "compressing", encode_update, model.state, settings, _state(reference), self.repeats
             )
             return _Measured(coded.payload, coded.seconds, len(coded.payload))
 
-        key = ("encode", fleet.device, fleet.limits, model.digest, settings.key, _digest(reference))
-        return self._run(key, work, self._factor(fleet, kind), rng, fresh=scenario.sweep.work == "measured")
+        key = ("encode", self._place(fleet), model.digest, settings.key, _digest(reference))
+        factor = 1.0 if fleet is None else self._factor(fleet, kind)
+        return self._run(key, work, factor, rng, fresh=scenario.sweep.work == "measured")
 
     # --- how it is run ----------------------------------------------------------------------------------------
 
@@ -303,6 +308,13 @@ class Workbench:
         worker.reshape(limits)
         return worker
 
+    def _at(self, fleet: Fleet | None, work: Work) -> Worker:
+        return self._server() if fleet is None else self._client(fleet, work)
+
+    @staticmethod
+    def _place(fleet: Fleet | None) -> tuple[str, str]:
+        return ("server", "") if fleet is None else (fleet.device, fleet.limits)
+
     def _server(self) -> Worker:
         return self._worker(("server", ""), None)
 
@@ -312,12 +324,6 @@ class Workbench:
             worker.call_as("starting", _pin)
             self._workers[key] = worker
         return self._workers[key]
-
-
-def settings_of(compression: Compression, codec: str | None = None) -> CodecSettings:
-    """What `fedsz` is asked for; *codec* overrides the scenario's."""
-    chosen = codec or compression.codec
-    return CodecSettings(chosen, compression.bound, compression.lossless, compression.threshold)
 
 
 def _state(model: Model | None) -> State | None:

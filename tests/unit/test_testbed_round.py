@@ -84,3 +84,15 @@ def test_a_round_in_which_nobody_arrives_ends() -> None:
     outcome = run_round(modelled(), [plan("a", fails="gone")], aggregate_s=0.5)
     assert outcome.round_s == 3.5
     assert outcome.clients[0].status == "failed"
+
+
+def test_a_client_that_falls_silent_is_dropped_and_nobody_waits_for_it() -> None:
+    silent = ClientPlan(
+        "silent", b"xx", b"x" * 4, train_s=10.0, compress_s=0.5, decompress_s=0.25, silent_after_s=1.5
+    )
+    outcome = run_round(modelled(), [silent, plan("fast")], aggregate_s=0.5)
+    assert outcome.clients[0].status == "dropped"
+    assert outcome.clients[0].reason == "fell silent while training"
+    assert outcome.clients[0].seconds["train"] == 1.5
+    assert outcome.round_s == 2 + 1 + 0.5 + 4 + 0.25 + 0.5
+    assert sum(outcome.clients[0].seconds.values()) == outcome.round_s

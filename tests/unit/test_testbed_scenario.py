@@ -238,18 +238,6 @@ def test_a_file_of_aliases_of_aliases_does_not_fill_the_memory():
             "rounds_policy: {take: 2, sample: 50 %}",
             "5:16: rounds_policy: takes 2 arrivals but asks only 1 clients",
         ),
-        (
-            "rounds_policy: {dropout: 5 %}",
-            "5:26: rounds_policy.dropout: clients do not fall silent yet; only 0 is",
-        ),
-        (
-            "compression: {downlink: true}",
-            "5:25: compression.downlink: the downlink is not compressed yet; only false",
-        ),
-        (
-            "compression: {policy: auto}",
-            "5:23: compression.policy: policy 'auto' is not built yet; only always is",
-        ),
         ("name: again", "5:1: duplicate key 'name'; it stands in line 2 already"),
         ("? [a, b]\n: 1", "5:3: a key is a word"),
         (

@@ -106,7 +106,6 @@ def test_a_cell_describes_itself():
         ("{rounds_policy.ask: [1, 2, 3]}", "asks 3 clients but the fleets have 2"),
         ("{uplink.jitter: [6 ms]}", "jitter is at most the delay"),
         ("[1]", "sweep: got a list"),
-        ("{policy: [always, auto]}", "policy 'auto' is not built yet"),
     ],
 )
 def test_sweeps_that_make_no_sense(sweep, message):
