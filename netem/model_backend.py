@@ -25,7 +25,7 @@ from netem.flow import FlowRequest, FlowResult
 from netem.link import LinkSpec, Topology
 from netem.route import Route
 from netem.tcp import CONGESTION_CONTROLS, MSS, CongestionControl, data_bytes, flow_bytes
-from netem.trace import Trace
+from netem.trace import OUTAGE_BPS, Trace
 
 # A round trip that is shorter than the last window by less than this is rounding, not a pause.
 _SAME = 1e-9
@@ -103,7 +103,7 @@ class _Ride(Rider):
 class _Leaf:
     """A client's link in one direction, while rides are on it."""
 
-    __slots__ = ("active", "armed", "client", "rides", "route", "side")
+    __slots__ = ("active", "armed", "client", "dark_s", "rides", "route", "side")
 
     def __init__(self, client: str, route: Route, side: _Side) -> None:
         self.client = client
@@ -112,10 +112,11 @@ class _Leaf:
         self.rides: list[_Ride] = []
         self.active: list[_Ride] = []  # those with a stint under way
         self.armed = False  # a timer stands for the trace's next change
+        self.dark_s = math.inf  # since when nothing moves
 
-    def ceilings(self, now_s: float) -> list[float]:
-        """Max-min shares of this link alone, one for each active ride, in their order."""
-        left_bps = self.route.rate_at(now_s)
+    def ceilings(self, rate_bps: float) -> list[float]:
+        """Max-min shares of this link alone at *rate_bps*, one for each active ride, in their order."""
+        left_bps = rate_bps
         if len(self.active) == 1:
             return [min(left_bps, self.active[0].limit)]
         shares = [0.0] * len(self.active)
@@ -168,7 +169,7 @@ class ModelNetwork:
         mss: payload bytes of a full packet.
         dilation: k runs the links at k times their rate and a k-th of their delay, traces k times faster, as on
             the emulated network.
-        timeout_s: a flow that takes longer ends as failed at that time after its start.
+        timeout_s: a flow whose link has been dark for this long has failed, as on the emulated network.
         trace_from_s: the instant at which traces are at their beginning.
     """
 
@@ -181,7 +182,7 @@ class ModelNetwork:
         congestion_control: CongestionControl = "cubic",
         mss: int = MSS,
         dilation: float = 1.0,
-        timeout_s: float = math.inf,
+        timeout_s: float = 30.0,
         trace_from_s: float = 0.0,
     ) -> None:
         if congestion_control not in CONGESTION_CONTROLS:
@@ -198,6 +199,7 @@ class ModelNetwork:
         self._order = 0  # number of flows started; orders completions at one instant
         self._tie = 0
         self._in_flight = 0
+        self._cut: set[str] = set()
         self._up, self._down = _Side(), _Side()
         self._timers: list[_Timer] = []
         self._ready: list[FlowResult] = []
@@ -246,10 +248,13 @@ class ModelNetwork:
         before = side.busy.get(request.client)
         if before is None:
             side.needed_bps += route.rate_bps
-            if side.needed_bps <= side.trough_bps and route.folds:
+            if (
+                side.needed_bps <= side.trough_bps
+                and route.folds(self._timeout_s)
+                and request.client not in self._cut
+            ):
                 side.busy[request.client] = flow
-                end_s = route.lone_s(at_s + route.entry_s, bits)
-                heappush(side.certain, (min(end_s, at_s + self._timeout_s), flow.order, flow))
+                heappush(side.certain, (route.lone_s(at_s + route.entry_s, bits), flow.order, flow))
                 return
             if side.needed_bps > side.trough_bps:
                 self._unfold_all(side)
@@ -334,8 +339,7 @@ class ModelNetwork:
                 _, _, handler, what = heappop(self._timers)
                 handler(what)
             else:
-                flow = heappop(source)[2]
-                self._finish(flow, timed_out=self._now_s >= flow.started_s + self._timeout_s)
+                self._finish(heappop(source)[2])
         if not math.isinf(to_s):
             self._now_s = max(to_s, self._now_s)
 
@@ -425,6 +429,12 @@ class ModelNetwork:
         if not side.fair.idle:
             self._set_capacity(side)
 
+    def _relight(self, client: str) -> None:
+        for side in (self._up, self._down):
+            here = side.busy.get(client)
+            if here is not None:
+                self._share(self._unfold(here) if isinstance(here, _Flow) else here)
+
     # -- rides ---------------------------------------------------------------------------------------------
 
     def _unfold_all(self, side: _Side) -> None:
@@ -445,8 +455,6 @@ class ModelNetwork:
         flow.folded = False
         ride = _Ride(flow, leaf)
         leaf.rides.append(ride)
-        if not math.isinf(self._timeout_s):
-            self._at(flow.started_s + self._timeout_s, self._time_out, ride)
         entered_s = flow.started_s + flow.route.entry_s
         ride.round_s = entered_s
         if self._now_s < entered_s:
@@ -476,11 +484,14 @@ class ModelNetwork:
     def _share(self, leaf: _Leaf) -> None:
         """Give the active rides of *leaf* their ceilings and keep watch over the traces that matter to them."""
         if not leaf.active:
+            leaf.dark_s = math.inf  # nobody is there to give up
             return
         side, now_s = leaf.side, self._now_s
         if side.trace is not None and not side.armed:
             self._set_capacity(side)
-        for ride, ceiling in zip(leaf.active, leaf.ceilings(now_s), strict=True):
+        rate_bps = OUTAGE_BPS if leaf.client in self._cut else leaf.route.rate_at(now_s)
+        self._watch(leaf, rate_bps)
+        for ride, ceiling in zip(leaf.active, leaf.ceilings(rate_bps), strict=True):
             if ride.group is None:
                 side.fair.add(ride, ceiling, ride.stint, now_s)
             elif ride.ceiling != ceiling:
@@ -510,15 +521,26 @@ class ModelNetwork:
             ride.window = math.inf
             self._work(ride, math.inf)
 
-    def _time_out(self, ride: _Ride) -> None:
-        if ride.over:
-            return
-        if ride.group is not None:
-            ride.leaf.side.fair.remove(ride, self._now_s)
-            ride.leaf.active.remove(ride)
-        self._finish(ride.flow, timed_out=True)
+    def _watch(self, leaf: _Leaf, rate_bps: float) -> None:
+        """Note since when the leaf is dark; its flows give up when that lasts too long."""
+        if rate_bps > OUTAGE_BPS:
+            leaf.dark_s = math.inf
+        elif leaf.dark_s == math.inf:
+            leaf.dark_s = self._now_s
+            if not math.isinf(self._timeout_s):
+                self._at(self._now_s + self._timeout_s, self._give_up, (leaf, leaf.dark_s))
 
-    def _finish(self, flow: _Flow, *, timed_out: bool = False) -> None:
+    def _give_up(self, what: tuple[_Leaf, float]) -> None:
+        leaf, dark_s = what
+        if leaf.dark_s != dark_s:  # there was light in between
+            return
+        for ride in leaf.active[:]:
+            stint_left = leaf.side.fair.remove(ride, self._now_s)
+            leaf.active.remove(ride)
+            left = ride.left - ride.stint + stint_left
+            self._finish(ride.flow, missing=left / ride.flow.bits)
+
+    def _finish(self, flow: _Flow, *, missing: float = 0.0) -> None:
         request, side = flow.request, flow.side
         leaf = side.busy[request.client]
         if isinstance(leaf, _Leaf):
@@ -531,37 +553,31 @@ class ModelNetwork:
             del side.busy[request.client]
             side.needed_bps -= flow.route.rate_bps
         self._in_flight -= 1
-        self._ready.append(self._result(flow, timed_out))
+        self._ready.append(self._result(flow, missing))
 
-    def _result(self, flow: _Flow, timed_out: bool) -> FlowResult:
+    def _result(self, flow: _Flow, missing: float) -> FlowResult:
+        """*missing* is the share of the flow that will never arrive."""
         request = flow.request
         payload = request.payload
-        if timed_out:
-            return FlowResult(
-                request.flow_id,
-                request.client,
-                request.direction,
-                "failed",
-                flow.started_s,
-                self._now_s,
-                0,
-                None,
-                "",
-                f"not done within {self._timeout_s:g} s",
-            )
-        if isinstance(payload, int):
-            size, digest = payload, ""
+        size = payload if isinstance(payload, int) else len(payload)
+        digest = error = ""
+        wire: int | None = None
+        if missing:
+            arrived = int(size * (1.0 - missing))
+            error = f"no byte for {self._timeout_s:g} s; {arrived} of {size} had arrived"
         else:
-            size, digest = len(payload), hashlib.sha256(payload).hexdigest()
-        wire = flow_bytes(size, self._mss, flow.route.loss)
+            arrived, wire = size, flow_bytes(flow.bits / 8.0, flow.route.loss)
+            if not isinstance(payload, int):
+                digest = hashlib.sha256(payload).hexdigest()
         return FlowResult(
             request.flow_id,
             request.client,
             request.direction,
-            "ok",
+            "failed" if missing else "ok",
             flow.started_s,
             self._now_s,
-            size,
+            arrived,
             wire,
             digest,
+            error,
         )

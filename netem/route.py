@@ -47,6 +47,7 @@ class Route:
 
     __slots__ = (
         "_control",
+        "_outage_s",
         "_ramp_bits",
         "_ramp_stall_s",
         "_segment_bits",
@@ -74,6 +75,7 @@ class Route:
         self.rtt_s = forth_s + back_s
         self.entry_s = self.rtt_s + forth_s
         self.trace, self.trace_from_s = trace, trace_from_s
+        self._outage_s = 0.0 if trace is None else trace.longest_outage_s
         self.rate_bps = grain(near.rate_bps if trace is None else trace.peak_bps)
         self.loss = 1.0 - (1.0 - near.loss) * (1.0 - shared.loss)
         self._control: CongestionControl = control
@@ -105,10 +107,10 @@ class Route:
             (count * segment, grain(pace * segment) if pace < math.inf else pace) for count, pace in paces
         ]
 
-    @property
-    def folds(self) -> bool:
-        """Whether `lone_s` knows this route: any but a rate over time that loss may hold down at times."""
-        return self.trace is None or self.loss == 0.0
+    def folds(self, timeout_s: float) -> bool:
+        """Whether `lone_s` knows this route: not a rate over time that loss may hold down at times, nor one that is
+        dark for so long that flows give up."""
+        return self.trace is None or (self.loss == 0.0 and self._outage_s < timeout_s)
 
     def lone_s(self, entered_s: float, bits: float) -> float:
         """Instant at which the last of *bits* arrives when the first could at *entered_s* and no one else is there."""

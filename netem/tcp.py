@@ -27,9 +27,9 @@ def data_bytes(payload_bytes: int, mss: int = MSS) -> int:
     return payload_bytes + HEADER_BYTES * -(-payload_bytes // mss)
 
 
-def flow_bytes(payload_bytes: int, mss: int = MSS, loss: float = 0.0) -> int:
-    """Bytes that one transfer puts on the wire in its own direction: SYN, ACK, data, FIN, and what was sent again."""
-    return round(data_bytes(payload_bytes, mss) / (1.0 - loss)) + SYN_BYTES + 2 * HEADER_BYTES
+def flow_bytes(data: float, loss: float = 0.0) -> int:
+    """Bytes that one transfer puts on the wire in its own direction: SYN, ACK, *data*, FIN and what was sent again."""
+    return round(data / (1.0 - loss)) + SYN_BYTES + 2 * HEADER_BYTES
 
 
 def loss_limited_window(control: CongestionControl, rtt_s: float, loss: float) -> float:

@@ -73,6 +73,19 @@ class Trace:
         """Highest rate."""
         return max(*self.rates_bps, OUTAGE_BPS)
 
+    @property
+    def longest_outage_s(self) -> float:
+        """Longest time without a rate above `OUTAGE_BPS`; inf where the trace stays dark for ever."""
+        ends_s = (*self.times_s[1:], self.length_s)
+        longest = dark_s = 0.0
+        laps = 2 if self.end == "repeat" else 1  # an outage may go on from the end into the next lap
+        for _ in range(laps):
+            for start_s, end_s, rate in zip(self.times_s, ends_s, self.rates_bps, strict=True):
+                dark_s = dark_s + end_s - start_s if rate <= OUTAGE_BPS else 0.0
+                longest = max(longest, dark_s)
+        stays_dark = dark_s > 0.0 and (self.end == "hold" or self.peak_bps <= OUTAGE_BPS)
+        return math.inf if stays_dark else longest
+
     def rate_at(self, at_s: float) -> float:
         """The rate in force at *at_s* (0 or later), never below `OUTAGE_BPS`."""
         return max(self.rates_bps[self._place(at_s)[1]], OUTAGE_BPS)
