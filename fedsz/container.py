@@ -7,11 +7,11 @@ compressed as a whole. Reading trusts nothing: magic, version, checksum, lengths
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from isal.isal_zlib import crc32
 
 from fedsz.arrays import BIG_ENDIAN
 from fedsz.bound import MODES, ErrorBound
@@ -129,7 +129,7 @@ def write_directory(directory: Directory, flags: int) -> bytes:
 
 def checksum(data: bytes | memoryview) -> bytes:
     """The last 4 bytes of a payload: CRC-32 (zlib's) of every byte before them."""
-    return _CRC.pack(zlib.crc32(data))
+    return _CRC.pack(crc32(data))
 
 
 def read_directory(
@@ -154,7 +154,7 @@ def read_directory(
         raise MalformedPayloadError(f"payload begins with {magic!r}, not {MAGIC!r}")
     if version != VERSION:
         raise VersionError(f"container version {version}; this build reads version {VERSION}")
-    if _CRC.unpack_from(data, len(data) - _CRC.size)[0] != zlib.crc32(data[: -_CRC.size]):
+    if _CRC.unpack_from(data, len(data) - _CRC.size)[0] != crc32(data[: -_CRC.size]):
         raise ChecksumError("checksum does not match: the payload was damaged or cut short on its way")
     if reserved or flags not in (0, _HAS_REFERENCE, _HAS_REFERENCE | _LAYOUT_OF_REFERENCE):
         raise MalformedPayloadError(f"flags {flags:#04x} and reserved {reserved:#06x} are not known")
