@@ -288,6 +288,17 @@ class ModelNetwork:
             done += self.advance(self.next_completion_s())
         return done
 
+    def cut(self, client: str) -> None:
+        """Pull the client's cable now: both directions carry nothing until `mend`."""
+        self._route(self._up, client)
+        self._cut.add(client)
+        self._relight(client)
+
+    def mend(self, client: str) -> None:
+        """Plug the cable in again."""
+        self._cut.discard(client)
+        self._relight(client)
+
     def reshape(
         self, topology: Topology, dilation: float = 1.0, *, trace_from_s: float | None = None
     ) -> None:
