@@ -6,7 +6,6 @@ codec cannot do within the bound falls back to lossless here, so that the promis
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -15,7 +14,7 @@ import numpy as np
 
 from fedsz.arrays import LOSSY_DTYPES, Array, flat_native
 from fedsz.bound import ErrorBound
-from fedsz.errors import MalformedPayloadError
+from fedsz.errors import MalformedPayloadError, PayloadError
 from fedsz.registry import (
     CONSTANT_WIRE_ID,
     RAW_WIRE_ID,
@@ -71,13 +70,14 @@ class Prepared:
 def prepare(
     array: Array, bound: ErrorBound, state_range: float | None, reference: Floats | None
 ) -> Prepared | None:
-    """*array* for a lossy codec, or None where it must be coded exactly (constant, nothing finite, bound too fine)."""
+    """*array* for a lossy codec, or None where it must be coded exactly: constant, nothing finite, near overflow, bound
+    too fine."""
     exact = flat_native(array)
     values = exact.astype(LOSSY_DTYPES[exact.dtype], copy=False)
     low, high, mask = finite_range(values)
     span = high - low
-    # NaN where nothing is finite; infinite where float64 cannot hold it.
-    if not (0 < span < math.inf) or span > float(np.finfo(values.dtype).max):
+    # NaN where nothing is finite. Near overflow the codecs' own sums and products would pass it.
+    if not (span > 0 and max(abs(low), abs(high)) < float(np.finfo(values.dtype).max) / 8):
         return None
     if mask is not None:
         if np.count_nonzero(mask) > _MAX_PATCH_SHARE * values.size:
@@ -111,7 +111,10 @@ def encode_lossy(group: Sequence[Prepared], codec: LossyCodec, verify: bool) -> 
     patch = b""
     rounded = group[0].exact.dtype.itemsize == 2
     if (verify and (rounded or not codec.guarantees_bound)) or any(item.mask is not None for item in group):
-        decoded = _decode_lossy(memoryview(blob), codec, flags, group)
+        try:
+            decoded = _decode_lossy(memoryview(blob), codec, flags, group)
+        except PayloadError:  # a codec that cannot read its own bytes has not kept the bound
+            return None
         with np.errstate(over="ignore"):
             wrong = [offenders(item.exact, out, item.bound) for item, out in zip(group, decoded, strict=True)]
         if any(len(at) > _MAX_PATCH_SHARE * len(item.exact) for at, item in zip(wrong, group, strict=True)):
