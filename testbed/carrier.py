@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -99,8 +100,16 @@ class MininetCarrier:
 
     engine: Engine = "mininet"
 
-    def __init__(self, scenario: Scenario, state_dir: Path, host: TruthfulRange | None = None) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        state_dir: Path,
+        host: TruthfulRange | None = None,
+        *,
+        wall: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._host = host or TruthfulRange()
+        self._wall = wall  # the clock of the network's instants; replaced in tests
         self._flow_ids = itertools.count()
         self.network = MininetNetwork(
             scenario.topology(),
@@ -136,7 +145,7 @@ class MininetCarrier:
             for payload in (plan.downlink, plan.uplink)
             if isinstance(payload, bytes)
         )
-        env = EmulatedEnvironment(self.network, dilation=dilation, flow_ids=self._flow_ids)
+        env = EmulatedEnvironment(self.network, dilation=dilation, wall=self._wall, flow_ids=self._flow_ids)
         outcome = _run(env, scenario, plans, aggregate_s)
         digests = self.network.digests()
         expected = ModelCarrier().play(scenario, plans, aggregate_s).outcome

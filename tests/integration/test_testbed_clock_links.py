@@ -1,0 +1,71 @@
+"""The clock over real links: contention as modelled, and a host that is slow on purpose is told."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from netem.flow import FlowRequest
+from testbed.carrier import MininetCarrier, ModelCarrier
+from testbed.round import ClientPlan
+from testbed.scenario import loads
+
+pytestmark = pytest.mark.root
+
+SCENARIO = loads("""
+name: contended
+network: {engine: mininet, dilation: 1, server: {uplink: 200 Mbit/s, downlink: 12 Mbit/s}}
+fleets: [{name: edge, count: 3, device: cloud-vm, uplink: 8 Mbit/s, downlink: 40 Mbit/s}]
+""")
+# All three uploads of 300 kB meet at the server's 12 Mbit/s, a tenth of a second after one another.
+PLANS = [
+    ClientPlan(name, b"d" * 100_000, bytes([index]) * 300_000, 0.1 * index, 0.01, 0.01)
+    for index, name in enumerate(SCENARIO.client_names)
+]
+
+
+class SlowStart:
+    """A network whose host has every sender start late."""
+
+    def __init__(self, network: Any, lag_s: float) -> None:
+        self._network, self._lag_s = network, lag_s
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._network, name)
+
+    def start(self, request: FlowRequest) -> None:
+        time.sleep(self._lag_s)
+        self._network.start(request)
+
+
+def test_contending_uploads_take_what_the_model_says(tmp_path: Path) -> None:
+    model = ModelCarrier().play(SCENARIO, PLANS, 0.01).outcome
+    with MininetCarrier(SCENARIO, tmp_path) as carrier:
+        seen = carrier.play(SCENARIO, PLANS, 0.01)
+    ends_s = [max(end for part, _, end in c.spans if part == "uplink") for c in seen.outcome.clients]
+    model_ends_s = [max(end for part, _, end in c.spans if part == "uplink") for c in model.clients]
+    assert seen.arrived == {plan.client: hashlib.sha256(plan.uplink).hexdigest() for plan in PLANS}
+    # When all are through is a matter of the shared link alone; how it is split among young flows also depends on TCP's
+    # luck. A tenth more than the model is for a loaded machine.
+    assert max(ends_s) == pytest.approx(max(model_ends_s), rel=0.1)
+    for client, like in zip(seen.outcome.clients, model.clients, strict=True):
+        assert client.status == "ok"
+        # An upload alone takes 0.31 s. None of them does: each had company, in both.
+        assert like.seconds["uplink"] > 0.4
+        assert 0.35 < client.seconds["uplink"] < 1.4 * like.seconds["uplink"]
+
+
+def test_a_host_that_starts_senders_late_is_not_believed(tmp_path: Path) -> None:
+    with MininetCarrier(SCENARIO, tmp_path) as carrier:
+        network: Any = SlowStart(carrier.network, 0.15)
+        carrier.network = network
+        played = carrier.play(SCENARIO, PLANS, 0.01)
+    # The first sender's lag moves nobody: the clock starts with it. Every other one comes 0.15 s late or more.
+    assert set(played.untrusted) >= {"edge-1", "edge-2"}
+    assert (
+        "behind the clock" in played.untrusted["edge-2"] or "the model expects" in played.untrusted["edge-2"]
+    )
