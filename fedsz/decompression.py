@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from fedsz.arrays import LOSSY_DTYPES, Array, StateArray
 from fedsz.blocks import CONDITIONAL, KNOWN_FLAGS, Block, decode_block
@@ -14,6 +14,7 @@ from fedsz.errors import MalformedPayloadError
 from fedsz.globalmodel import Reference, as_reference
 from fedsz.isolate import Isolation
 from fedsz.isolate import decode as decode_isolated
+from fedsz.registry import trusts_input
 
 DEFAULT_MAX_BYTES = 1 << 32
 
@@ -23,7 +24,7 @@ def decompress(
     *,
     reference: Mapping[str, Any] | Reference | None = None,
     max_bytes: int = DEFAULT_MAX_BYTES,
-    isolate: bool | Isolation = False,
+    isolate: bool | Literal["auto"] | Isolation = False,
     threads: int = 1,
 ) -> dict[str, Array]:
     """Decode a payload of `compress`.
@@ -34,7 +35,8 @@ def decompress(
         reference: the model that the sender coded against; ignored by a payload that needs none.
         max_bytes: largest sum of decoded bytes that is accepted, checked before any tensor is allocated.
         isolate: decode in a pooled worker process with memory and time limits, so that a crash there costs this
-            payload only (DecoderCrashedError). Linux only.
+            payload only (DecoderCrashedError). ``"auto"`` does so only for payloads with blocks of sz2, sz3 or zfp; an
+            `Isolation` sets the limits. Linux only.
         threads: blocks decoded at once, >= 1; one in a worker process.
 
     Returns:
@@ -50,6 +52,8 @@ def decompress(
     directory, data = read_directory(payload, held, max_bytes)
     jobs = list(plan(directory, data, held))
     out: list[Array | None] = [None] * len(directory.layout.names)
+    if isolate == "auto":
+        isolate = any(trusts_input(block.method) for block in directory.blocks)
     if isolate:
         limits = isolate if isinstance(isolate, Isolation) else Isolation()
         flats = decode_isolated(memoryview(payload).cast("B"), directory, held, limits)

@@ -37,6 +37,8 @@ class Codec(ABC):
     codec_id: ClassVar[str]
     wire_id: ClassVar[int]
     kind: ClassVar[Kind]
+    #: decode is C code that was written for honest input; ``decompress(..., isolate="auto")`` isolates such blocks.
+    trusts_input: ClassVar[bool] = False
 
     @classmethod
     def why_unavailable(cls) -> tuple[str, str] | None:
@@ -190,6 +192,12 @@ def codec_on_wire(wire_id: int) -> Codec | None:
     """The codec with number *wire_id*, None where no such number is known; CodecUnavailableError as above."""
     cls = _BY_WIRE_ID.get(wire_id)
     return None if cls is None else _instance(cls)
+
+
+def trusts_input(wire_id: int) -> bool:
+    """Whether the decoder with number *wire_id* must not see a stranger's bytes in a process that matters."""
+    cls = _BY_WIRE_ID.get(wire_id)
+    return cls is not None and cls.trusts_input
 
 
 def id_on_wire(wire_id: int) -> str | None:

@@ -91,6 +91,7 @@ class Sz2(LossyCodec):
 
     codec_id: ClassVar[str] = "sz2"
     wire_id: ClassVar[int] = 16
+    trusts_input: ClassVar[bool] = True
 
     @classmethod
     def why_unavailable(cls) -> tuple[str, str] | None:

@@ -19,6 +19,7 @@ _LORENZO_REG, _INTERP_LORENZO, _NOPRED = 0, 1, 3
 
 class _Sz3(LossyCodec):
     _algorithm: ClassVar[int]
+    trusts_input: ClassVar[bool] = True
 
     @classmethod
     def why_unavailable(cls) -> tuple[str, str] | None:

@@ -23,6 +23,7 @@ class Zfp(LossyCodec):
 
     codec_id: ClassVar[str] = "zfp"
     wire_id: ClassVar[int] = 20
+    trusts_input: ClassVar[bool] = True
 
     @classmethod
     def why_unavailable(cls) -> tuple[str, str] | None:

@@ -27,11 +27,10 @@ import fedsz
 from fedsz import ErrorBound, Isolation, Partition
 from fedsz.container import HEAD, read_directory
 from fedsz.globalmodel import Reference
+from fedsz.registry import lossy_codec, trusts_input
 
 MAX_BYTES = 1 << 20
 LIMITS = Isolation(seconds=20.0)
-# Codecs whose decoders are C code that trusts its input.
-TRUSTING = ("sz2", "sz3", "sz3-interp", "sz3-nopred", "zfp")
 _INTERESTING = (0, 1, 2, 3, 7, 16, 17, 20, 127, 128, 129, 254, 255)
 
 
@@ -178,18 +177,18 @@ def attempt(payload: bytes, reference: Reference | None) -> str:
 def needs_isolation(payload: bytes, reference: Reference | None) -> bool:
     """Whether any block would reach a decoder that trusts its input."""
     try:
-        seen = fedsz.inspect(payload, reference=reference)
+        directory, _ = read_directory(payload, reference, MAX_BYTES)
     except fedsz.FedSZError:
         return False
-    return any(row.method in TRUSTING for row in seen.tensors)
+    return any(trusts_input(block.method) for block in directory.blocks)
 
 
 def inputs(seed: int, isolated_share: float) -> Iterator[tuple[bytes, Reference | None]]:
     """Damaged payloads without end; the same for the same arguments."""
     rng = np.random.default_rng(seed)
     lossy = [info.codec_id for info in fedsz.codecs().values() if info.kind == "lossy"]
-    trusting = seeds([codec for codec in lossy if codec in TRUSTING])
-    others = seeds([codec for codec in lossy if codec not in TRUSTING])
+    trusting = seeds([codec for codec in lossy if lossy_codec(codec).trusts_input])
+    others = seeds([codec for codec in lossy if not lossy_codec(codec).trusts_input])
     while True:
         pool = trusting if rng.random() < isolated_share else others
         payload, reference = pool[int(rng.integers(len(pool)))]

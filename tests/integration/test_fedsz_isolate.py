@@ -15,7 +15,7 @@ import pytest
 import zstandard
 
 import fedsz
-from fedsz import Isolation, workers
+from fedsz import Isolation, registry, workers
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="isolated decoding needs Linux")
 
@@ -77,6 +77,17 @@ def test_a_decoder_that_ends_its_process_costs_only_that_payload() -> None:
         with pytest.raises(fedsz.DecoderCrashedError, match=r"decoder died on this payload \("):
             fedsz.decompress(crafted, isolate=True)
         assert list(fedsz.decompress(honest, isolate=True)) == list(STATE)
+
+
+def test_auto_isolates_only_decoders_that_trust_their_input() -> None:
+    workers.shut_down()
+    fedsz.decompress(fedsz.compress(STATE, codec="none"), isolate="auto")
+    assert not workers._pools
+    with pytest.raises(fedsz.DecoderCrashedError):
+        fedsz.decompress(crafted_sz2(), isolate="auto")
+    assert workers._pools
+    trusting = {i for i in fedsz.codecs() if i != "none" and registry._BY_ID[i].trusts_input}
+    assert trusting == {"sz2", "sz3", "sz3-interp", "sz3-nopred", "zfp"}
 
 
 @pytest.fixture
