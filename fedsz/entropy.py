@@ -1,8 +1,12 @@
-"""Symbols to bytes and back: which alphabet, which precision, frequency table, coder, in chunks of bounded size."""
+"""Symbols to bytes and back: which alphabet, which precision, frequency table, coder; chunk by chunk.
+
+Symbols are made when they are needed, to be counted and to be coded: for a tensor of several chunks, making them again
+from values is cheaper than keeping them outside of the cache.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,14 +19,17 @@ from fedsz.errors import MalformedPayloadError
 from fedsz.grid import Symbols, symbol_dtype
 from fedsz.wire import Reader, write_varints
 
+#: Symbols of one independent stream: these and what is made of them stay in a core's own cache.
+CHUNK = 1 << 17
 MAX_LOW_BITS = 24
-#: Tokens of one independent stream: bounds working memory and could be coded in parallel.
-CHUNK = 1 << 18
 
 _MAX_PACKED = 2048
 _MAX_PER_TOKEN = 8
 # Where packing saves time and not bytes, its larger table may cost this share of the bytes.
 _TABLE_SHARE = 0.005
+
+#: Gives the chunk of symbols that starts at a position; valid until the next call.
+Source = Callable[[int], Symbols]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,83 +45,46 @@ class Alphabet:
         """Tokens that can occur."""
         return (self.bins - 1 >> self.low_bits) + 1 if self.per_token == 1 else self.bins**self.per_token
 
+    def tokens(self, symbols: int) -> int:
+        """Tokens of a chunk of so many symbols."""
+        return -(-symbols // self.per_token)
 
-def encode(symbols: Symbols, bins: int) -> bytes:
-    """Code *symbols*, each below *bins* (at least 2)."""
-    alphabet, counts = _choose(symbols, bins)
-    size = -(-symbols.size // alphabet.per_token)
-    room = -(-size // tans.LANES) * tans.LANES
-    low = np.zeros(planes.low_size(symbols.size, alphabet.low_bits), np.uint8)
-    if room == symbols.size and not alphabet.low_bits:
-        tokens = symbols
-    else:
-        tokens = np.empty(room, np.uint16)
-        if alphabet.low_bits:
-            planes.split(symbols, alphabet.low_bits, tokens[:size], low)
-        elif alphabet.per_token > 1:
-            planes.pack(symbols, bins, alphabet.per_token, tokens[:size])
-        else:
-            tokens[:size] = symbols
+
+def chunks(count: int) -> range:
+    """Where the chunks of *count* symbols start."""
+    return range(0, count, CHUNK)
+
+
+def slices(symbols: Symbols) -> Source:
+    """A source from symbols that exist already."""
+    return lambda first: symbols[first : first + CHUNK]
+
+
+def encode(source: Source, count: int, bins: int) -> bytes:
+    """Code *count* symbols, each below *bins* (at least 2)."""
+    alphabet, counts, _ = choose(source, count, bins)
+    cutter = _Cutter(alphabet, min(count, CHUNK))
     if counts is None:
-        counts = planes.count(tokens[:size], alphabet.size)
-
-    precision = precision_for(alphabet.size, size)
-    mantissa_bits = 1 if size < 1 << 14 else 2 if size < 1 << 20 else 3
+        cut = (cutter.cut(source(first)) for first in chunks(count))
+        counts = _sum(planes.count(tokens, alphabet.size) for tokens, _ in cut)
+    precision = _precision(alphabet.size, count)
+    mantissa_bits = 1 if count < 1 << 14 else 2 if count < 1 << 20 else 3
     table, states, moves, common = _tables(counts, mantissa_bits, precision)
-    tokens[size:] = common
-    return b"".join(
-        (
-            bytes((alphabet.low_bits | (alphabet.per_token - 1) << 5, precision)),
-            table.data,
-            *write_streams(tokens, precision, states, moves),
-            low.data,
-        )
-    )
+    head: bytes = bytes((alphabet.low_bits | (alphabet.per_token - 1) << 5, precision)) + table.tobytes()
+
+    def pieces() -> Iterator[tuple[NDArray[np.uint16], NDArray[np.uint8]]]:
+        for first in chunks(count):
+            tokens, low = cutter.cut(source(first))
+            yield cutter.padded(tokens, common), low
+
+    return head + write_streams(pieces(), min(count, CHUNK), precision, states, moves)
 
 
-def write_streams(
-    tokens: NDArray[np.uint16], precision: int, states: Any, moves: Any
-) -> Iterator[bytes | memoryview]:
-    """Lengths, then streams, of *tokens*: a multiple of 8 of them."""
-    streams: list[memoryview] = []
-    for first in range(0, tokens.size, CHUNK):
-        chunk = tokens[first : first + CHUNK]
-        out = np.empty(tans.room(chunk.size), np.uint8)
-        streams.append(out[tans.encode(chunk, precision, states, moves, out) :].data)
-    yield write_varints(len(stream) for stream in streams)
-    yield from streams
+def decode(reader: Reader, count: int, bins: int) -> Iterator[Symbols]:
+    """Inverse of `encode`, to the end of *reader*: chunks of symbols, each valid until the next.
 
-
-def read_streams(
-    reader: Reader, count: int, table: Any, precision: int, contexts: NDArray[np.uint8] | None = None
-) -> NDArray[np.uint16]:
-    """Inverse of `write_streams`: *count* tokens.
-
-    Args:
-        table: the decoder's; with *contexts* one after the other.
-        contexts: of every token, *count* rounded up to a multiple of 8 of them.
+    Raises: MalformedPayloadError where damaged.
     """
-    room = -(-count // tans.LANES) * tans.LANES
-    lengths = reader.varints(-(-room // CHUNK))
-    whole = reader.take(sum(lengths))
-    data = np.empty(len(whole) + tans.PADDING, np.uint8)
-    data[: len(whole)] = np.frombuffer(whole, np.uint8)
-    tokens = np.empty(room, np.uint16)
-    at = first = 0
-    for length in lengths:
-        chunk, stream = tokens[first : first + CHUNK], data[at : at + length + tans.PADDING]
-        if contexts is None:
-            good = tans.decode(stream, table, precision, chunk)
-        else:
-            good = tans.decode_in_contexts(stream, table, precision, contexts[first : first + CHUNK], chunk)
-        if not good:
-            raise MalformedPayloadError("fedsz-q: damaged token stream")
-        at, first = at + length, first + CHUNK
-    return tokens[:count]
-
-
-def decode(reader: Reader, count: int, bins: int) -> Symbols:
-    """Inverse of `encode`: *count* symbols, read to the end of *reader*; MalformedPayloadError where damaged."""
     shape, precision = reader.take(2)
     alphabet = Alphabet(bins, shape & 31, (shape >> 5) + 1)
     if alphabet.low_bits > MAX_LOW_BITS or (alphabet.low_bits and alphabet.per_token > 1):
@@ -127,43 +97,129 @@ def decode(reader: Reader, count: int, bins: int) -> Symbols:
     if used < 0:
         raise MalformedPayloadError("fedsz-q: damaged frequency table")
     reader = Reader(rest[used:], "fedsz-q block")
-    tokens = read_streams(reader, -(-count // alphabet.per_token), table, precision)
-    low = np.frombuffer(reader.take(planes.low_size(count, alphabet.low_bits)), np.uint8)
+    most = min(count, CHUNK)
+    scratch = np.empty(padded_size(alphabet.tokens(most)), np.uint16)
+    joined: Symbols = (
+        scratch if bins <= 1 << 16 and alphabet.per_token == 1 else np.empty(most, symbol_dtype(bins))
+    )
+    for first, length in zip(chunks(count), reader.varints(len(chunks(count))), strict=True):
+        size = min(CHUNK, count - first)
+        tokens = scratch[: padded_size(alphabet.tokens(size))]
+        if not tans.decode(padded_stream(reader, length), table, precision, tokens):
+            raise MalformedPayloadError("fedsz-q: damaged token stream")
+        symbols = joined[:size]
+        if alphabet.per_token > 1:
+            planes.unpack(tokens, bins, alphabet.per_token, symbols)
+        elif alphabet.low_bits:
+            low = some_bytes(reader.take(planes.low_size(size, alphabet.low_bits)))
+            planes.join(tokens[:size], alphabet.low_bits, low, symbols)
+        yield symbols
     reader.end()
-    if alphabet.per_token > 1:
-        symbols = np.empty(count, np.uint16)
-        planes.unpack(tokens, bins, alphabet.per_token, symbols)
-        return symbols
-    if alphabet.low_bits:
-        joined = tokens if bins <= 1 << 16 else np.empty(count, symbol_dtype(bins))
-        planes.join(tokens, alphabet.low_bits, low, joined)
-        return joined
-    return tokens
 
 
-def some_bytes(data: memoryview, limit: int) -> NDArray[np.uint8]:
-    """A copy of the first *limit* bytes: kernels are compiled for writable arrays only."""
-    return np.frombuffer(data[:limit], np.uint8).copy()
-
-
-def precision_for(alphabet: int, size: int) -> int:
-    """Bits of the frequencies' sum: fine enough for rare tokens, coarse enough that tables stay in the cache."""
-    bits = (alphabet - 1).bit_length()
-    return max(tans.MIN_PRECISION, min(tans.MAX_PRECISION, bits + 6, max(size.bit_length(), bits + 1)))
-
-
-def _choose(symbols: Symbols, bins: int) -> tuple[Alphabet, NDArray[np.uint32] | None]:
-    """The cheapest alphabet, and the tokens' counts where they are known."""
+def choose(source: Source, count: int, bins: int) -> tuple[Alphabet, NDArray[np.uint32] | None, float]:
+    """The cheapest alphabet, how often its tokens occur where that is known, and bits needed in all, about."""
     if bins > 1 << 16:
         # So fine that nothing but the width matters.
-        return Alphabet(bins, (bins - 1).bit_length() - planes.MAX_ALPHABET.bit_length() + 1), None
-    low_bits, counts, cost = planes.choose_low_bits(symbols, bins)
+        low_bits = (bins - 1).bit_length() - planes.MAX_ALPHABET.bit_length() + 1
+        return Alphabet(bins, low_bits), None, float(count * (bins - 1).bit_length())
+    all_counts = _sum(planes.count(source(first), bins) for first in chunks(count))
+    low_bits, counts, cost = planes.choose_low_bits(all_counts)
     per_token = 1
     if bins <= 16:
         allowed = _TABLE_SHARE * cost / planes.BITS_PER_ENTRY
         while per_token < _MAX_PER_TOKEN and bins ** (per_token + 1) <= min(_MAX_PACKED, allowed):
             per_token += 1
-    return Alphabet(bins, low_bits, per_token), counts if per_token == 1 else None
+    return Alphabet(bins, low_bits, per_token), counts if per_token == 1 else None, cost
+
+
+def write_streams(
+    pieces: Iterable[tuple[NDArray[np.uint16], NDArray[np.uint8] | None]],
+    most: int,
+    precision: int,
+    states: Any,
+    moves: Any,
+) -> bytes:
+    """Lengths of the streams, then each stream and its low bits.
+
+    Args:
+        pieces: chunks of at most *most* tokens, padded to a multiple of 8, and their low bits.
+    """
+    out = np.empty(tans.room(padded_size(most)), np.uint8)
+    lengths: list[int] = []
+    parts: list[bytes] = []
+    for tokens, low in pieces:
+        stream = out[tans.encode(tokens, precision, states, moves, out) :]
+        lengths.append(stream.size)
+        parts.append(stream.tobytes())
+        if low is not None:
+            parts.append(low.tobytes())
+    return write_varints(lengths) + b"".join(parts)
+
+
+def padded_stream(reader: Reader, length: int) -> NDArray[np.uint8]:
+    """A copy of the next *length* bytes, and as many more as the decoder may read."""
+    data = np.empty(min(length, reader.remaining()) + tans.PADDING, np.uint8)
+    data[: -tans.PADDING] = np.frombuffer(reader.take(length), np.uint8)
+    return data
+
+
+def some_bytes(data: memoryview, limit: int | None = None) -> NDArray[np.uint8]:
+    """A copy of the first *limit* bytes: kernels are compiled for writable arrays only."""
+    return np.frombuffer(data[:limit], np.uint8).copy()
+
+
+def padded_size(tokens: int) -> int:
+    """*tokens* rounded up to whole groups of the coder."""
+    return -(-tokens // tans.LANES) * tans.LANES
+
+
+class _Cutter:
+    """Symbols to tokens and low bits, in scratch that is used again for every chunk."""
+
+    def __init__(self, alphabet: Alphabet, most: int) -> None:
+        self._alphabet = alphabet
+        self._tokens = np.empty(padded_size(alphabet.tokens(most)), np.uint16)
+        self._low = np.empty(planes.low_size(most, alphabet.low_bits), np.uint8)
+
+    def cut(self, symbols: Symbols) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
+        """Tokens and low bits of a chunk, valid until the next call."""
+        alphabet = self._alphabet
+        low = self._low[: planes.low_size(symbols.size, alphabet.low_bits)]
+        tokens = self._tokens[: alphabet.tokens(symbols.size)]
+        if alphabet.low_bits:
+            low[:] = 0
+            planes.split(symbols, alphabet.low_bits, tokens, low)
+        elif alphabet.per_token > 1:
+            planes.pack(symbols, alphabet.bins, alphabet.per_token, tokens)
+        else:
+            tokens = symbols
+        return tokens, low
+
+    def padded(self, tokens: NDArray[np.uint16], filler: int) -> NDArray[np.uint16]:
+        """The tokens of the last cut in whole groups of the coder."""
+        size = padded_size(tokens.size)
+        if size == tokens.size:
+            return tokens
+        padded = self._tokens[:size]
+        if tokens.base is not self._tokens:
+            padded[: tokens.size] = tokens
+        padded[tokens.size :] = filler
+        return padded
+
+
+def _sum(counts: Iterable[NDArray[np.uint32]]) -> NDArray[np.uint32]:
+    total: NDArray[np.uint32] | None = None
+    for part in counts:
+        total = part if total is None else total + part
+    assert total is not None
+    return total
+
+
+def _precision(alphabet: int, size: int) -> int:
+    """Bits of the frequencies' sum: fine enough for rare tokens, coarse enough that tables stay in the cache."""
+    bits = (alphabet - 1).bit_length()
+    return max(tans.MIN_PRECISION, min(tans.MAX_PRECISION, bits + 6, max(size.bit_length(), bits + 1)))
 
 
 @compiled

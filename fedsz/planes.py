@@ -63,14 +63,14 @@ def cost(counts: Any, size: Any, low_bits: Any) -> Any:
 
 
 @compiled
-def choose_low_bits(symbols: Any, bins: int) -> tuple[int, Counts, float]:
-    """How many low bits to cut off symbols below *bins* (at most 2^16), by the cost of what remains.
+def choose_low_bits(counts: Any) -> tuple[int, Counts, float]:
+    """How many low bits to cut off symbols that occur *counts* times, by the cost of what remains.
 
     Returns:
         Low bits; how often each remaining symbol occurs; bits that both take, about.
     """
-    counts = count(symbols, bins)
-    size, low_bits = bins, 0
+    counts = counts.copy()
+    size, low_bits = counts.size, 0
     while size > MAX_ALPHABET:
         size = _fold(counts, size)
         low_bits += 1

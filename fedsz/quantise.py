@@ -14,7 +14,7 @@ import numpy as np
 
 from fedsz import entropy, reference
 from fedsz.errors import MalformedPayloadError
-from fedsz.grid import MAX_POINT, Grid, choose_grid, dequantise, quantise, symbol_dtype
+from fedsz.grid import MAX_POINT, Grid, Symbols, choose_grid, dequantise, quantise, symbol_dtype
 from fedsz.registry import CannotEncodeError, Floats, LossyCodec, register
 from fedsz.wire import Reader, write_varints
 
@@ -54,25 +54,27 @@ class FedSZQ(LossyCodec):
         low = min(grid.low for grid in grids)
         bins = max(grid.low + grid.bins for grid in grids) - low
         grids = [Grid(grid.step, low, bins) for grid in grids]
-        symbols = np.empty(sum(values.size for values in tensors), symbol_dtype(bins))
-        parts = _cut(symbols, [values.size for values in tensors])
-        for values, grid, bound, part in zip(tensors, grids, bounds, parts, strict=True):
-            quantise(values, grid, bound, part)
+        sources = [_Quantised(*of_tensor) for of_tensor in zip(tensors, grids, bounds, strict=True)]
 
         conditional = references[0] is not None
         head = bytes((_CONDITIONAL if conditional else _PLAIN,))
         head += np.array([grid.step for grid in grids], dtype.newbyteorder("<")).tobytes()
         head += write_varints([2 * low if low >= 0 else -2 * low - 1, bins])
         if bins == 1:
+            for source in sources:
+                source.prove()
             return head
-        if not conditional:
-            return head + entropy.encode(symbols, bins)
-        blobs = [
-            reference.encode(part, grid, base)
-            for part, grid, base in zip(parts, grids, references, strict=True)
-            if base is not None
-        ]
-        return b"".join((head, write_varints(len(blob) for blob in blobs), *blobs))
+        if conditional:
+            blobs = [
+                reference.encode(source, grid, base)
+                for source, grid, base in zip(sources, grids, references, strict=True)
+                if base is not None
+            ]
+            return b"".join((head, write_varints(len(blob) for blob in blobs), *blobs))
+        if len(sources) == 1:
+            return head + entropy.encode(sources[0], tensors[0].size, bins)
+        together = np.concatenate([source.whole() for source in sources])
+        return head + entropy.encode(entropy.slices(together), together.size, bins)
 
     def decode_many(
         self,
@@ -90,18 +92,47 @@ class FedSZQ(LossyCodec):
         if grids[0].bins == 1:
             reader.end()
             for values, grid in zip(results, grids, strict=True):
-                dequantise(np.zeros(values.size, np.uint16), grid, values)
-        elif not conditional:
-            symbols = _cut(entropy.decode(reader, sum(counts), grids[0].bins), counts)
-            for values, grid, part in zip(results, grids, symbols, strict=True):
-                dequantise(part, grid, values)
-        else:
+                values.fill(grid.low * grid.step)
+        elif conditional:
             lengths = reader.varints(len(counts))
             for values, grid, base, length in zip(results, grids, references, lengths, strict=True):
                 assert base is not None
                 reference.decode(Reader(reader.take(length), "fedsz-q block"), grid, base, values)
             reader.end()
+        else:
+            parts = entropy.decode(reader, sum(counts), grids[0].bins)
+            if len(counts) > 1:
+                parts = iter(
+                    np.split(np.concatenate([part.copy() for part in parts]), np.cumsum(counts[:-1]))
+                )
+            _fill(parts, results, grids)
         return results
+
+
+class _Quantised:
+    """The symbols of a tensor, a chunk at a time and proven; the last chunk is kept."""
+
+    def __init__(self, values: Floats, grid: Grid, bound: float) -> None:
+        self._values, self._grid, self._bound = values, grid, bound
+        self._scratch = np.empty(min(values.size, entropy.CHUNK), symbol_dtype(grid.bins))
+        self._made = -1
+
+    def __call__(self, first: int) -> Symbols:
+        values = self._values[first : first + entropy.CHUNK]
+        symbols = self._scratch[: values.size]
+        if self._made != first:
+            quantise(values, self._grid, self._bound, symbols)
+            self._made = first
+        return symbols
+
+    def prove(self) -> None:
+        """Quantise all of it; CannotEncodeError where some value would not decode within the bound."""
+        for first in entropy.chunks(self._values.size):
+            self(first)
+
+    def whole(self) -> Symbols:
+        """All symbols at once."""
+        return np.concatenate([self(first).copy() for first in entropy.chunks(self._values.size)])
 
 
 def _read_grids(reader: Reader, tensors: int, dtype: np.dtype[np.floating]) -> Iterator[Grid]:
@@ -120,7 +151,13 @@ def _read_grids(reader: Reader, tensors: int, dtype: np.dtype[np.floating]) -> I
         yield Grid(step, low, bins)
 
 
-def _cut(symbols: np.ndarray, counts: Sequence[int]) -> list[np.ndarray]:
-    """The tensors' parts of *symbols*, as views."""
-    starts = np.cumsum([0, *counts]).tolist()
-    return [symbols[start : start + count] for start, count in zip(starts, counts, strict=False)]
+def _fill(parts: Iterator[Symbols], results: Sequence[Floats], grids: Sequence[Grid]) -> None:
+    """Values from symbols: the chunks of one tensor, or one part for each of several."""
+    if len(results) > 1:
+        for values, grid, part in zip(results, grids, parts, strict=True):
+            dequantise(part, grid, values)
+        return
+    first = 0
+    for part in parts:
+        dequantise(part, grids[0], results[0][first : first + part.size])
+        first += part.size

@@ -16,9 +16,11 @@ updates over their size, and are written in that order.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedsz import entropy, frequency, planes, tans
 from fedsz.compiled import compiled
@@ -38,62 +40,106 @@ _MAX_ALPHABET = planes.MAX_ALPHABET // CONTEXTS
 _BITS_PER_ENTRY = 2.5
 
 
-def encode(symbols: Symbols, grid: Grid, reference: Floats) -> bytes:
-    """Code *symbols* (grid points less ``grid.low``) given *reference*, of the same size."""
+def encode(source: entropy.Source, grid: Grid, reference: Floats) -> bytes:
+    """Code symbols (grid points less ``grid.low``) given *reference*, of the same size."""
+    count = reference.size
     if not _fits(grid):
-        return bytes((_PLAIN,)) + entropy.encode(symbols, grid.bins)
-    size = symbols.size
-    tokens = np.empty(size, symbol_dtype(2 * grid.bins + 3))
-    contexts = np.empty(size, np.uint8)
-    alphabet = _relate(symbols, np.int32(grid.low), *_lens(grid, reference), tokens, contexts) + 1
+        return bytes((_PLAIN,)) + entropy.encode(source, count, grid.bins)
+    related = _Related(source, grid, reference)
+    largest, counts = 0, np.zeros(CONTEXTS * _MAX_ALPHABET, np.uint32)
+    for first in entropy.chunks(count):
+        largest = max(largest, related.chunk(first))
+        if largest < _MAX_ALPHABET:
+            counts += _count_in_contexts(related.tokens, related.contexts, _MAX_ALPHABET)
+    alphabet = largest + 1
 
-    costs = {}
-    if alphabet <= _MAX_ALPHABET:
-        slots = np.empty(-(-size // tans.LANES) * tans.LANES, np.uint16)
-        counts, costs[_ONE_CONTEXT], costs[_IN_CONTEXTS] = _count_in_contexts(
-            tokens, contexts, alphabet, slots
-        )
+    costs: dict[int, float] = {}
+    if largest < _MAX_ALPHABET:
+        counts = counts.reshape(CONTEXTS, _MAX_ALPHABET)[:, :alphabet].flatten()
+        costs[_ONE_CONTEXT], costs[_IN_CONTEXTS] = _costs(counts, alphabet)
     else:
-        costs[_ONE_CONTEXT] = _estimate(tokens, alphabet)
+        costs[_ONE_CONTEXT] = entropy.choose(related.tokens_at, count, alphabet)[2]
     if 2 * alphabet > grid.bins + 1:  # only where the reference tells little
-        costs[_PLAIN] = _estimate(symbols, grid.bins)
+        costs[_PLAIN] = entropy.choose(source, count, grid.bins)[2]
     kind = min(costs, key=costs.__getitem__)
     if kind == _PLAIN:
-        return bytes((kind,)) + entropy.encode(symbols, grid.bins)
+        return bytes((kind,)) + entropy.encode(source, count, grid.bins)
     head = bytes((kind,)) + write_varints([alphabet])
     if kind == _ONE_CONTEXT:
-        if alphabet <= 1 << 16:
-            tokens = tokens.astype(np.uint16, copy=False)
-        return head + entropy.encode(tokens, alphabet) if alphabet > 1 else head
-    precision = 10 if size < 1 << 16 else 11 if size < 1 << 20 else 12
-    table, states, moves = _tables(counts, alphabet, 1 if size < 1 << 17 else 2, precision)
-    return b"".join(
-        (head, bytes((precision,)), table.data, *entropy.write_streams(slots, precision, states, moves))
-    )
+        return head + entropy.encode(related.tokens_at, count, alphabet) if alphabet > 1 else head
+
+    precision = 10 if count < 1 << 16 else 11 if count < 1 << 20 else 12
+    table, states, moves = _tables(counts, alphabet, 1 if count < 1 << 17 else 2, precision)
+    slots = np.empty(entropy.padded_size(min(count, entropy.CHUNK)), np.uint16)
+
+    def pieces() -> Iterator[tuple[NDArray[np.uint16], None]]:
+        for first in entropy.chunks(count):
+            related.chunk(first)
+            size = entropy.padded_size(related.tokens.size)
+            _slots(related.tokens, related.contexts, alphabet, slots[:size])
+            yield slots[:size], None
+
+    streams = entropy.write_streams(pieces(), slots.size, precision, states, moves)
+    return b"".join((head, bytes((precision,)), table.tobytes(), streams))
 
 
 def decode(reader: Reader, grid: Grid, reference: Floats, values: Floats) -> None:
     """Inverse of `encode`, to the end of *reader*: fill *values*; MalformedPayloadError where damaged."""
     kind = reader.take(1)[0]
     if kind == _PLAIN:
-        dequantise(entropy.decode(reader, values.size, grid.bins), grid, values)
+        for first, symbols in _enumerated(entropy.decode(reader, values.size, grid.bins)):
+            dequantise(symbols, grid, values[first : first + symbols.size])
         return
     alphabet = reader.varint()
     if not 1 <= alphabet <= 2 * _MAX_BINS + 3 or not _fits(grid):
         raise MalformedPayloadError("fedsz-q: impossible alphabet")
-    tokens: Symbols
-    if kind == _ONE_CONTEXT:
-        if alphabet > 1:
-            tokens = entropy.decode(reader, values.size, alphabet)
-        else:
-            reader.end()
-            tokens = np.zeros(values.size, np.uint16)
+    if kind == _ONE_CONTEXT and alphabet == 1:
+        reader.end()
+        parts: Iterable[Symbols] = [np.zeros(values.size, np.uint16)]
+    elif kind == _ONE_CONTEXT:
+        parts = entropy.decode(reader, values.size, alphabet)
     elif kind == _IN_CONTEXTS and alphabet <= _MAX_ALPHABET:
-        tokens = _read_in_contexts(reader, alphabet, grid, reference)
+        parts = _read_in_contexts(reader, alphabet, grid, reference)
     else:
         raise MalformedPayloadError("fedsz-q: unknown way of coding against a reference")
     ends = np.int32(grid.low), np.int32(grid.low + grid.bins - 1)
-    _restore(tokens, *_lens(grid, reference), *ends, grid.step, values)
+    for first, tokens in _enumerated(parts):
+        part = slice(first, first + tokens.size)
+        _restore(tokens, *_lens(grid, reference[part]), *ends, grid.step, values[part])
+
+
+class _Related:
+    """Tokens and contexts of one chunk at a time."""
+
+    def __init__(self, source: entropy.Source, grid: Grid, reference: Floats) -> None:
+        self._source, self._grid, self._reference = source, grid, reference
+        self._made, self._largest = -1, 0
+        most = min(reference.size, entropy.CHUNK)
+        self._tokens = np.empty(most, symbol_dtype(2 * grid.bins + 3))
+        self._contexts = np.empty(most, np.uint8)
+        self.tokens, self.contexts = self._tokens, self._contexts
+
+    def chunk(self, first: int) -> int:
+        """Make the chunk that starts at *first*; returns its largest token."""
+        if self._made != first:
+            symbols = self._source(first)
+            self.tokens, self.contexts = self._tokens[: symbols.size], self._contexts[: symbols.size]
+            lens = _lens(self._grid, self._reference[first : first + symbols.size])
+            self._largest = _relate(symbols, np.int32(self._grid.low), *lens, self.tokens, self.contexts)
+            self._made = first
+        return self._largest
+
+    def tokens_at(self, first: int) -> Symbols:
+        """The tokens as a source."""
+        self.chunk(first)
+        return self.tokens
+
+
+def _enumerated(parts: Iterable[Symbols]) -> Iterator[tuple[int, Symbols]]:
+    first = 0
+    for part in parts:
+        yield first, part
+        first += part.size
 
 
 def _fits(grid: Grid) -> bool:
@@ -107,7 +153,7 @@ def _lens(grid: Grid, reference: Floats) -> tuple[Floats, Any, Any, Any]:
     return reference, real(1 / grid.step), real(grid.low - 1), real(grid.low + grid.bins)
 
 
-def _read_in_contexts(reader: Reader, alphabet: int, grid: Grid, reference: Floats) -> Symbols:
+def _read_in_contexts(reader: Reader, alphabet: int, grid: Grid, reference: Floats) -> Iterator[Symbols]:
     precision = reader.take(1)[0]
     if not tans.MIN_PRECISION <= precision <= tans.MAX_PRECISION:
         raise MalformedPayloadError("fedsz-q: impossible precision")
@@ -118,18 +164,19 @@ def _read_in_contexts(reader: Reader, alphabet: int, grid: Grid, reference: Floa
     if used < 0:
         raise MalformedPayloadError("fedsz-q: damaged frequency table")
     reader = Reader(rest[used:], "fedsz-q block")
-    contexts = np.zeros(-(-reference.size // tans.LANES) * tans.LANES, np.uint8)
-    _find_contexts(*_lens(grid, reference), contexts)
-    tokens = entropy.read_streams(reader, reference.size, tables, precision, contexts)
+    starts = entropy.chunks(reference.size)
+    most = entropy.padded_size(min(reference.size, entropy.CHUNK))
+    contexts, tokens = np.empty(most, np.uint8), np.empty(most, np.uint16)
+    for first, length in zip(starts, reader.varints(len(starts)), strict=True):
+        part = reference[first : first + entropy.CHUNK]
+        size = entropy.padded_size(part.size)
+        contexts[part.size : size] = 0
+        _find_contexts(*_lens(grid, part), contexts[: part.size])
+        stream = entropy.padded_stream(reader, length)
+        if not tans.decode_in_contexts(stream, tables, precision, contexts[:size], tokens[:size]):
+            raise MalformedPayloadError("fedsz-q: damaged token stream")
+        yield tokens[: part.size]
     reader.end()
-    return tokens
-
-
-def _estimate(symbols: Symbols, alphabet: int) -> float:
-    """Bits that `entropy` would take, about."""
-    if alphabet > 1 << 16:
-        return float(symbols.size * alphabet.bit_length())
-    return planes.choose_low_bits(symbols, alphabet)[2] if alphabet > 1 else 0.0
 
 
 @compiled
@@ -202,17 +249,25 @@ def _restore(
 
 
 @compiled
-def _count_in_contexts(tokens: Any, contexts: Any, alphabet: int, slots: Any) -> tuple[Any, Any, Any]:
-    """Write slots, context * alphabet + token, padded to the end with slot 0.
+def _count_in_contexts(tokens: Any, contexts: Any, alphabet: int) -> Any:
+    """How often each token below *alphabet* occurs in each context: context * alphabet + token."""
+    slots = np.empty(tokens.size, np.uint16)
+    _slots(tokens, contexts, alphabet, slots)
+    return planes.count(slots, CONTEXTS * alphabet)
 
-    Returns:
-        How often each slot occurs; bits that tokens and tables take, about, in one context and in all.
-    """
-    size = tokens.size
-    for i in range(size):
-        slots[i] = contexts[i] * np.uint64(alphabet) + tokens[i]
-    slots[size:] = 0
-    counts = planes.count(slots[:size], CONTEXTS * alphabet)
+
+@compiled
+def _slots(tokens: Any, contexts: Any, alphabet: int, slots: Any) -> None:
+    """Write context * alphabet + token, then slot 0 to the end of *slots*."""
+    wide = np.uint64(alphabet)
+    for i in range(tokens.size):
+        slots[i] = contexts[i] * wide + tokens[i]
+    slots[tokens.size :] = 0
+
+
+@compiled
+def _costs(counts: Any, alphabet: int) -> tuple[float, float]:
+    """Bits that tokens and tables take, about, in one context and in all."""
     bits: Any = 0.0
     sums = np.zeros(alphabet, np.uint32)
     for context in range(CONTEXTS):
@@ -225,8 +280,7 @@ def _count_in_contexts(tokens: Any, contexts: Any, alphabet: int, slots: Any) ->
                 bits += _BITS_PER_ENTRY - n * np.log2(n)
         if total > 0:
             bits += total * np.log2(total)
-    counts[0] += slots.size - size
-    return counts, planes.cost(sums, alphabet, 0), bits
+    return planes.cost(sums, alphabet, 0), bits
 
 
 @compiled
