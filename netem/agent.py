@@ -1,38 +1,31 @@
-"""The program of one transfer process: opens TCP sockets inside the clients' namespaces and moves bytes.
+"""The program of one helper process of an emulated network.
 
-Started as ``python -m netem.agent FD ROLE``, one process for each role: the sender, the receiver and the digester, so
-that no lock of one interpreter stands between the two ends of a transfer. FD is a sequenced-packet socket to the
-network's process. Messages are JSON; payloads never travel in them, but as memory files whose descriptors go along.
-When the other end of FD closes, however it died, this process ends.
+Started as ``python -m netem.agent FD ROLE``. FD is a sequenced-packet socket to the owner. Messages are JSON;
+bulk never travels in them, but as memory files whose descriptors go along. When the other end of FD closes, however
+it died, this process ends.
 
-Timed path of a flow: ``sendfile`` from the payload's memory file into the socket, ``recv_into`` the memory file of
-the receiving side, and the clock. The digest is taken afterwards in a process of its own.
+Sender and receiver are processes of their own, so that no lock of one interpreter stands between the two ends of a
+transfer; the digester hashes outside the timed path; the shaper sets links and replays traces.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
-import hashlib
 import json
-import mmap
 import os
 import select
 import socket
-import struct
 import sys
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from netem.netlink import TrafficControl
+from netem.errors import NetemError
+from netem.traffic_control import TrafficControl
 
-CHUNK_BYTES = 1 << 20
 MESSAGE_BYTES = 1 << 18
 _CLONE_NEWNET = 0x40000000
-_IDLE_S = 0.05
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -43,342 +36,79 @@ def enter_namespace(descriptor: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
-@dataclass(slots=True)
-class _Namespace:
-    descriptor: int
-    control: TrafficControl | None = None
-
-
-@dataclass(slots=True)
-class _Outgoing:
-    """A flow that this process sends."""
-
-    flow: int
-    socket: socket.socket
-    file: int
-    size: int
-    offset: int = 0
-    connected: bool = False
-
-
-@dataclass(slots=True)
-class _Incoming:
-    """A flow that this process receives. *socket* is None until its connection has come."""
-
-    flow: int
-    view: memoryview
-    size: int
-    timeout_s: float
-    meter: list[int]
-    last_progress_s: float
-    socket: socket.socket | None = None
-    offset: int = 0
-
-
-@dataclass(slots=True)
 class Agent:
-    """The event loop of one process. One thread; every socket is non-blocking."""
+    """The event loop of one process. One thread; subclasses answer messages in methods named ``on_...``."""
 
-    channel: socket.socket
-    epoll: select.epoll = field(default_factory=select.epoll)
-    namespaces: dict[int, _Namespace] = field(default_factory=dict)
-    listeners: dict[int, socket.socket] = field(default_factory=dict)
-    outgoing: dict[int, _Outgoing] = field(default_factory=dict)
-    incoming: dict[int, _Incoming] = field(default_factory=dict)
-    expected: dict[tuple[str, int], _Incoming] = field(default_factory=dict)
-    unclaimed: dict[tuple[str, int], socket.socket] = field(default_factory=dict)
-    inboxes: dict[int, mmap.mmap] = field(default_factory=dict)
+    def __init__(self, channel: socket.socket) -> None:
+        self.channel = channel
+        self.epoll = select.epoll()
+        self._namespaces: dict[int, int] = {}  # index -> descriptor
+        self._controls: dict[int, TrafficControl] = {}
 
     def run(self) -> None:
+        """Serve until the owner is gone."""
         self.epoll.register(self.channel.fileno(), select.EPOLLIN)
         while True:
-            busy = bool(self.expected or self.incoming)
-            for descriptor, events in self.epoll.poll(_IDLE_S if busy else None):
-                if descriptor == self.channel.fileno():
-                    if not self._listen_to_owner():
-                        return
-                elif descriptor in self.listeners:
-                    self._accept(self.listeners[descriptor])
-                elif descriptor in self.outgoing:
-                    self._send(self.outgoing[descriptor], events)
-                elif descriptor in self.incoming:
-                    self._receive(self.incoming[descriptor])
-            if busy:
-                self._give_up_on_the_stalled()
+            for descriptor, events in self.epoll.poll(self.patience_s()):
+                if descriptor != self.channel.fileno():
+                    self.ready(descriptor, events)
+                elif not self._listen_to_owner():
+                    return
+            self.tick()
 
-    # --- the owner's messages -------------------------------------------------------------------------
+    def patience_s(self) -> float | None:
+        """How long to sleep at most; None for ever."""
+        return None
+
+    def ready(self, descriptor: int, events: int) -> None:
+        """Something happened on a descriptor that was registered."""
+
+    def tick(self) -> None:
+        """Called after every sleep."""
+
+    def tell(self, **message: Any) -> None:
+        """Send a message to the owner."""
+        self.channel.send(json.dumps(message).encode())
 
     def _listen_to_owner(self) -> bool:
         data, descriptors, _, _ = socket.recv_fds(self.channel, MESSAGE_BYTES, 4)
         if not data:
             return False
         message = json.loads(data)
-        getattr(self, f"_on_{message.pop('do')}")(descriptors=descriptors, **message)
+        do = message.pop("do")
+        try:
+            getattr(self, f"on_{do}")(descriptors=descriptors, **message)
+        except (NetemError, OSError) as error:
+            self.tell(event="error", text=f"{do}: {error}")
         return True
 
-    def _tell(self, **message: Any) -> None:
-        self.channel.send(json.dumps(message).encode())
+    # --- namespaces -----------------------------------------------------------------------------------
 
-    def _on_namespaces(self, descriptors: list[int], pids: dict[str, int]) -> None:
-        """Learn namespaces: index -> the process that holds it."""
+    def on_namespaces(self, descriptors: list[int], pids: dict[str, int]) -> None:
+        """Learn namespaces: index -> a process that lives in it."""
         for index, pid in pids.items():
-            self.namespaces[int(index)] = _Namespace(
-                os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-            )
-        self._tell(event="ready")
+            self._namespaces[int(index)] = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        self.tell(event="done")
 
-    def _on_lateness(self, descriptors: list[int]) -> None:
+    def enter(self, index: int) -> None:
+        """Go into a namespace that the owner has named."""
+        enter_namespace(self._namespaces[index])
+
+    def control(self, index: int) -> TrafficControl:
+        """The queues of a namespace."""
+        if index not in self._controls:
+            self.enter(index)
+            self._controls[index] = TrafficControl()
+        return self._controls[index]
+
+    def on_lateness(self, descriptors: list[int]) -> None:
         """Report how late this process wakes up when it asked to, in seconds: the 95th percentile of 60 naps."""
         late_s = []
         for _ in range(60):
             due_s = time.monotonic() + 0.0005
             time.sleep(0.0005)
             late_s.append(time.monotonic() - due_s)
-        self._tell(event="lateness", late_s=sorted(late_s)[56])
-
-    def _on_listen(self, descriptors: list[int], places: list[list[Any]], congestion_control: str) -> None:
-        """Accept connections: ``[namespace index, address, port]`` each."""
-        for index, address, port in places:
-            listener = self._socket(index, congestion_control)
-            listener.bind((address, port))
-            listener.listen(1024)
-            self.listeners[listener.fileno()] = listener
-            self.epoll.register(listener.fileno(), select.EPOLLIN)
-        self._tell(event="ready")
-
-    def _on_inbox(self, descriptors: list[int], number: int, capacity: int, warm: bool) -> None:
-        """Map a memory file to receive into; *warm*: with every page in place."""
-        (file,) = descriptors
-        flags = mmap.MAP_SHARED | (mmap.MAP_POPULATE if warm else 0)
-        self.inboxes[number] = mmap.mmap(file, capacity, flags=flags)
-        os.close(file)
-        if warm:
-            self._tell(event="warm")
-
-    def _on_drop(self, descriptors: list[int], numbers: list[int]) -> None:
-        """Unmap memory files."""
-        for number in numbers:
-            self.inboxes.pop(number).close()
-
-    def _on_expect(
-        self,
-        descriptors: list[int],
-        flow: int,
-        peer: list[Any],
-        inbox: int,
-        size: int,
-        timeout_s: float,
-        meter: list[int],
-    ) -> None:
-        """Receive *size* bytes from *peer* into an inbox."""
-        view = memoryview(self.inboxes[inbox])[:size]
-        incoming = _Incoming(flow, view, size, timeout_s, meter, time.monotonic())
-        key = (peer[0], peer[1])
-        if key in self.unclaimed:
-            self._begin(incoming, self.unclaimed.pop(key))
-        else:
-            self.expected[key] = incoming
-
-    def _on_send(
-        self,
-        descriptors: list[int],
-        flow: int,
-        source: list[Any],
-        target: list[Any],
-        size: int,
-        congestion_control: str,
-        meter: list[int],
-    ) -> None:
-        """Connect from ``[namespace index, address, port]`` to ``[address, port]`` and send the memory file."""
-        (file,) = descriptors
-        index, address, port = source
-        try:
-            sock = self._socket(index, congestion_control)
-            sock.bind((address, port))
-            counter = self._meter(meter)
-            started_s = time.monotonic()
-            status = sock.connect_ex((target[0], target[1]))
-        except OSError as error:
-            os.close(file)
-            self._tell(event="failed", flow=flow, at_s=time.monotonic(), error=f"sender: {error.strerror}")
-            return
-        outgoing = _Outgoing(flow, sock, file, size)
-        self.outgoing[sock.fileno()] = outgoing
-        self.epoll.register(sock.fileno(), select.EPOLLOUT)
-        self._tell(event="started", flow=flow, at_s=started_s, counter=counter)
-        if status not in (0, errno.EINPROGRESS):
-            self._stop_sending(outgoing, os.strerror(status))
-
-    def _on_abort(self, descriptors: list[int], flow: int) -> None:
-        """Forget a flow; the other side sees a reset, not an orderly end."""
-        for outgoing in [out for out in self.outgoing.values() if out.flow == flow]:
-            _reset_on_close(outgoing.socket)
-            self._forget_outgoing(outgoing)
-        for key, incoming in list(self.expected.items()):
-            if incoming.flow == flow:
-                del self.expected[key]
-                incoming.view.release()
-        for incoming in [entry for entry in self.incoming.values() if entry.flow == flow]:
-            assert incoming.socket is not None
-            _reset_on_close(incoming.socket)
-            self._forget_incoming(incoming)
-
-    def _on_queues(self, descriptors: list[int], places: list[list[int]], tag: str) -> None:
-        """Report queues and classes of ``[namespace index, interface index]`` each."""
-        for index, ifindex in places:
-            control = self._control(index)
-            states = [*control.queues(ifindex), *control.classes(ifindex)]
-            rows = [{name: getattr(state, name) for name in state.__slots__} for state in states]
-            self._tell(event="queues", tag=tag, place=[index, ifindex], rows=rows)
-
-    def _on_digest(self, descriptors: list[int], flow: int, size: int) -> None:
-        """SHA-256 of a memory file."""
-        (file,) = descriptors
-        digest = hashlib.sha256()
-        if size:
-            with mmap.mmap(file, size, prot=mmap.PROT_READ) as data:
-                digest.update(data)
-        os.close(file)
-        self._tell(event="digest", flow=flow, digest=digest.hexdigest())
-
-    # --- sockets --------------------------------------------------------------------------------------
-
-    def _socket(self, index: int, congestion_control: str) -> socket.socket:
-        enter_namespace(self.namespaces[index].descriptor)
-        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, congestion_control.encode("ascii"))
-        return sock
-
-    def _control(self, index: int) -> TrafficControl:
-        namespace = self.namespaces[index]
-        if namespace.control is None:
-            enter_namespace(namespace.descriptor)
-            namespace.control = TrafficControl()
-        return namespace.control
-
-    def _meter(self, meter: list[int]) -> int:
-        index, ifindex = meter
-        return self._control(index).wire_bytes(ifindex)
-
-    def _send(self, flow: _Outgoing, events: int) -> None:
-        if not flow.connected:
-            status = flow.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if status:
-                self._stop_sending(flow, os.strerror(status))
-                return
-            flow.connected = True
-        try:
-            while flow.offset < flow.size:
-                flow.offset += os.sendfile(
-                    flow.socket.fileno(), flow.file, flow.offset, min(CHUNK_BYTES, flow.size - flow.offset)
-                )
-            if events & (select.EPOLLHUP | select.EPOLLERR) or self._receiver_closed(flow):
-                self._forget_outgoing(flow)
-            else:
-                with contextlib.suppress(OSError):  # shut before, or reset by now: nothing left to say
-                    flow.socket.shutdown(socket.SHUT_WR)
-                self.epoll.modify(flow.socket.fileno(), select.EPOLLIN | select.EPOLLRDHUP)
-        except BlockingIOError:
-            pass
-        except OSError as error:
-            self._stop_sending(flow, error.strerror or "connection lost")
-
-    @staticmethod
-    def _receiver_closed(flow: _Outgoing) -> bool:
-        try:
-            return flow.socket.recv(1) == b""
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
-
-    def _stop_sending(self, flow: _Outgoing, reason: str) -> None:
-        self._forget_outgoing(flow)
-        self._tell(event="failed", flow=flow.flow, at_s=time.monotonic(), error=f"sender: {reason}")
-
-    def _forget_outgoing(self, flow: _Outgoing) -> None:
-        self.outgoing.pop(flow.socket.fileno(), None)
-        flow.socket.close()  # leaves the epoll set with its last descriptor
-        os.close(flow.file)
-
-    def _accept(self, listener: socket.socket) -> None:
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                sock, key = listener.accept()
-                sock.setblocking(False)
-                incoming = self.expected.pop(key, None)
-                if (
-                    incoming is None
-                ):  # the two processes were told at the same time; the owner's word is on its way
-                    self.unclaimed[key] = sock
-                else:
-                    self._begin(incoming, sock)
-
-    def _begin(self, flow: _Incoming, sock: socket.socket) -> None:
-        flow.socket = sock
-        flow.last_progress_s = time.monotonic()
-        self.incoming[sock.fileno()] = flow
-        self.epoll.register(sock.fileno(), select.EPOLLIN)
-        if flow.size == 0:
-            self._finish(flow, time.monotonic())
-
-    def _receive(self, flow: _Incoming) -> None:
-        assert flow.socket is not None
-        try:
-            got = flow.socket.recv_into(flow.view[flow.offset : flow.offset + CHUNK_BYTES])
-        except BlockingIOError:
-            return
-        except OSError as error:
-            self._fail(flow, error.strerror or "connection lost")
-            return
-        now_s = time.monotonic()
-        flow.offset += got
-        flow.last_progress_s = now_s
-        if flow.offset == flow.size:
-            self._finish(flow, now_s)
-        elif not got:
-            self._fail(flow, "the sender closed early")
-
-    def _finish(self, flow: _Incoming, now_s: float) -> None:
-        counter = self._meter(flow.meter)
-        self._forget_incoming(flow)
-        self._tell(event="arrived", flow=flow.flow, at_s=now_s, size=flow.offset, counter=counter)
-
-    def _fail(self, flow: _Incoming, reason: str) -> None:
-        if flow.socket is not None:
-            _reset_on_close(flow.socket)
-        self._forget_incoming(flow)
-        self._tell(
-            event="failed",
-            flow=flow.flow,
-            at_s=time.monotonic(),
-            size=flow.offset,
-            error=f"receiver: {reason}",
-        )
-
-    def _forget_incoming(self, flow: _Incoming) -> None:
-        if flow.socket is not None:
-            self.incoming.pop(flow.socket.fileno(), None)
-            flow.socket.close()
-        flow.view.release()
-
-    def _give_up_on_the_stalled(self) -> None:
-        now_s = time.monotonic()
-        for key, flow in list(self.expected.items()):
-            if now_s - flow.last_progress_s > flow.timeout_s:
-                del self.expected[key]
-                self._fail(flow, f"no connection within {flow.timeout_s:g} s")
-        for flow in list(self.incoming.values()):
-            if now_s - flow.last_progress_s > flow.timeout_s:
-                self._fail(
-                    flow, f"no byte for {flow.timeout_s:g} s; {flow.offset} of {flow.size} had arrived"
-                )
-
-
-def _reset_on_close(sock: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.tell(event="done", late_s=sorted(late_s)[56])
 
 
 def prefer_this_process() -> None:
@@ -392,11 +122,16 @@ def prefer_this_process() -> None:
 
 
 def main() -> None:
-    channel = socket.socket(fileno=int(sys.argv[1]))
-    if sys.argv[2] != "digester":
+    # Only this program needs them, and they need this module.
+    from netem.link_agent import LinkAgent
+    from netem.transfer_agent import TransferAgent
+
+    channel, role = socket.socket(fileno=int(sys.argv[1])), sys.argv[2]
+    Path("/proc/self/comm").write_text(f"netem-{role}"[:15], encoding="ascii")
+    if role != "digester":
         prefer_this_process()
-    Path("/proc/self/comm").write_text(f"netem-{sys.argv[2]}"[:15], encoding="ascii")
-    Agent(channel).run()
+    agent = LinkAgent(channel) if role == "shaper" else TransferAgent(channel)
+    agent.run()
 
 
 if __name__ == "__main__":

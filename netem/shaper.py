@@ -1,4 +1,4 @@
-"""`LinkSpec` -> the kernel's settings: pure arithmetic and `tc` lines, nothing is run here.
+"""`LinkSpec` -> the kernel's settings, and whether the kernel has them: pure arithmetic, nothing is set here.
 
 One direction of a link is three queues:
 
@@ -18,9 +18,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from netem.link import LinkSpec
-from netem.netlink import QueueState
+
+if TYPE_CHECKING:
+    from netem.traffic_control import QueueState
 
 MTU_BYTES = 1500
 ETHERNET_HEADER_BYTES = 14
@@ -33,10 +36,14 @@ QUANTUM_BYTES = 60_000
 # Packets longer than this time at the link's rate are cut into frames, as far as that is finer than 64 kB.
 SEGMENT_S = 0.0005
 UNCUT_BYTES = 70_000
-_CUTTER_RATE = "100gbit"
+CUTTER_RATE_BYTES_S = 12_500_000_000
 # The queue before a link, in time at the link's rate; enough that one cubic flow keeps the link full.
 QUEUE_S = 0.2
 LEAST_QUEUE_BYTES = 10 * FRAME_BYTES
+_LARGEST_QUEUE_BYTES = (1 << 31) - 1  # the kernel counts in 32 bits
+
+_TICK_NS = 64  # the kernel's unit of packet time
+_LARGEST_BURST_NS = _TICK_NS * 0xFFFF_FFFF
 
 ROOT_HANDLE = 0x1_0000
 CLASS_HANDLE = 0x1_0001
@@ -46,13 +53,22 @@ NETEM_HANDLE = 0x20_0000
 
 @dataclass(frozen=True, slots=True)
 class NetemSettings:
-    """What the netem leaf is told. Delay and jitter in microseconds, limit in packets."""
+    """What the netem queue is told.
 
-    delay_us: int
-    jitter_us: int
+    Attributes:
+        limit_packets: how many it holds; all that is under way, and the backlog behind the rate as well.
+        keep_order: no packet overtakes the one before it however its delay is drawn (netem does that when it has a
+            rate; ours is out of reach).
+        seed: of its random numbers, for kernels from 6.6 on; older ones draw their own.
+    """
+
+    delay_ns: int
+    jitter_ns: int
     loss: float
     reorder: float
     limit_packets: int
+    keep_order: bool
+    seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,28 +87,31 @@ def burst_s(timer_lateness_s: float) -> float:
     return min(max(_LATENESSES * timer_lateness_s, LEAST_BURST_S), LARGEST_BURST_S)
 
 
-def shape(spec: LinkSpec, dilation: float = 1.0, burst_s: float = LEAST_BURST_S) -> Shape:
+def shape(
+    spec: LinkSpec, dilation: float = 1.0, *, burst_s: float = LEAST_BURST_S, seed: int | None = None
+) -> Shape:
     """The settings that make *spec* true at *dilation* (rates times it, delays divided by it).
 
-    The queue keeps its bytes under dilation, as a queue of the real link would.
+    The queue keeps its bytes under dilation, as a queue of the real link would. A trace is not looked at.
     """
     fast = spec.dilated(dilation)
     rate = round(fast.rate_bps / 8)
-    queue = max(round(spec.rate_bps / 8 * QUEUE_S), LEAST_QUEUE_BYTES)
-    netem = None
-    if fast.needs_netem:
-        # Everything under way sits in this queue, and the backlog behind the rate as well. Packets may be small.
-        held = rate * (fast.delay_s + fast.jitter_s) + queue
-        netem = NetemSettings(
-            delay_us=round(fast.delay_s * 1e6),
-            jitter_us=round(fast.jitter_s * 1e6),
-            loss=fast.loss,
-            reorder=fast.reorder,
-            limit_packets=max(math.ceil(1.5 * held / FRAME_BYTES), 100),
-        )
+    queue = min(max(round(spec.rate_bps / 8 * QUEUE_S), LEAST_QUEUE_BYTES), _LARGEST_QUEUE_BYTES)
     segment = min(max(round(rate * SEGMENT_S), FRAME_BYTES), UNCUT_BYTES)
     if fast.jitter_s or fast.loss or fast.reorder:
         segment = FRAME_BYTES  # chance must fall on single frames
+    netem = None
+    if fast.needs_netem:
+        held = rate * (fast.delay_s + fast.jitter_s) + queue
+        netem = NetemSettings(
+            delay_ns=round(fast.delay_s * 1e9),
+            jitter_ns=round(fast.jitter_s * 1e9),
+            loss=fast.loss,
+            reorder=fast.reorder,
+            limit_packets=max(math.ceil(1.5 * held / FRAME_BYTES), 100),  # not every packet is full
+            keep_order=bool(fast.jitter_s) and not fast.reorder,
+            seed=seed,
+        )
     return Shape(
         rate_bytes_s=rate,
         burst_bytes=max(round(rate * burst_s), FRAME_BYTES),
@@ -102,87 +121,67 @@ def shape(spec: LinkSpec, dilation: float = 1.0, burst_s: float = LEAST_BURST_S)
     )
 
 
-def tc_lines(interface: str, new: Shape, old: Shape | None = None) -> Iterator[str]:
-    """Lines for ``tc -batch``. With *old*, what stands is changed in place and queued packets stay queued."""
-    verb = "add" if old is None else "change"
-    if old is None:
-        yield f"qdisc replace dev {interface} root handle 1: htb default 1"
-    if old is None or (new.rate_bytes_s, new.burst_bytes) != (old.rate_bytes_s, old.burst_bytes):
-        rate, burst = f"{new.rate_bytes_s * 8}bit", f"{new.burst_bytes}b"
-        yield (
-            f"class {verb} dev {interface} parent 1: classid 1:1 htb rate {rate} ceil {rate} "
-            f"burst {burst} cburst {burst} quantum {QUANTUM_BYTES}"
-        )
-    if old is None or (new.segment_bytes, new.queue_bytes) != (old.segment_bytes, old.queue_bytes):
-        yield f"qdisc {verb} dev {interface} parent 1:1 handle 10: {cutter_arguments(new)}"
-    if new.netem == (old.netem if old else None):
-        return
-    if new.netem is None:
-        yield f"qdisc del dev {interface} parent 10:1 handle 20:"  # tbf gets its FIFO back with the next line
-        yield f"qdisc change dev {interface} parent 1:1 handle 10: {cutter_arguments(new)}"
-    else:
-        verb = "change" if old is not None and old.netem else "add"
-        yield f"qdisc {verb} dev {interface} parent 10:1 handle 20: {netem_arguments(new.netem)}"
-
-
-def cutter_arguments(wanted: Shape) -> str:
-    """The kind and options of the queue that cuts super-packets."""
-    return f"tbf rate {_CUTTER_RATE} burst {wanted.segment_bytes}b limit {wanted.queue_bytes}b"
-
-
-def netem_arguments(netem: NetemSettings) -> str:
-    """The kind and options of the delay queue."""
-    words = ["netem", "limit", str(netem.limit_packets)]
-    if netem.delay_us:
-        words += ["delay", f"{netem.delay_us}us"]
-    if netem.jitter_us:
-        words.append(f"{netem.jitter_us}us")
-    if netem.loss:
-        words += ["loss", "random", f"{netem.loss * 100:.9f}%"]
-    if netem.reorder:
-        words += ["reorder", f"{netem.reorder * 100:.9f}%"]
-    if netem.jitter_us and not netem.reorder:
-        # With a rate, netem never lets a packet overtake the one before it; this rate adds nothing itself.
-        words += ["rate", _CUTTER_RATE]
-    return " ".join(words)
-
-
 def differences(asked: Shape, states: Sequence[QueueState]) -> Iterator[tuple[str, str]]:
     """What the kernel has against what it was asked for: ``(asked, got)`` for each thing that differs.
 
     Integers must agree exactly; what the kernel keeps in units of its own (64 ns ticks, 2^-32) within one unit.
     """
     by_place = {(state.kind, state.handle): state for state in states}
-    htb = by_place.get(("htb", CLASS_HANDLE))
-    if htb is None:
-        yield "an htb class", "none"
-        return
-    rate, burst_ns = htb.options["rate_bytes_s"], htb.options["burst_ns"]
-    if rate != asked.rate_bytes_s:
-        yield f"rate {asked.rate_bytes_s * 8} bit/s", f"{rate * 8:.0f} bit/s"
-    if abs(burst_ns - asked.burst_bytes / asked.rate_bytes_s * 1e9) > 1_100:  # tc counts whole microseconds
-        yield f"burst {asked.burst_bytes} B", f"{burst_ns * asked.rate_bytes_s / 1e9:.0f} B"
-    cutter = by_place.get(("tbf", CUTTER_HANDLE))
-    if cutter is None:
-        yield cutter_arguments(asked), "no tbf"
-        return
-    if abs(cutter.options["burst_bytes"] - asked.segment_bytes) > 800:  # one tick of 64 ns at 100 Gbit/s
-        yield f"segments of {asked.segment_bytes} B", f"{cutter.options['burst_bytes']:.0f} B"
-    if asked.netem is None:
-        if cutter.options["limit"] != asked.queue_bytes:
-            yield f"queue {asked.queue_bytes} B", f"{cutter.options['limit']:.0f} B"
-        return
-    delays = by_place.get(("netem", NETEM_HANDLE))
-    if delays is None:
-        yield netem_arguments(asked.netem), "no netem"
-        return
-    expected = {
-        "delay_ns": (asked.netem.delay_us * 1e3, 64),
-        "jitter_ns": (asked.netem.jitter_us * 1e3, 64),
-        "loss": (asked.netem.loss, 1e-8),
-        "reorder": (asked.netem.reorder, 1e-8),
-        "limit": (asked.netem.limit_packets, 0),
+    wanted: list[tuple[str, int, dict[str, tuple[float, float]]]] = [
+        (
+            "htb",
+            CLASS_HANDLE,
+            {
+                "rate_bytes_s": (asked.rate_bytes_s, 0),
+                "burst_ns": (min(asked.burst_bytes / asked.rate_bytes_s * 1e9, _LARGEST_BURST_NS), _TICK_NS),
+            },
+        ),
+        (
+            "tbf",
+            CUTTER_HANDLE,
+            {
+                "burst_bytes": (asked.segment_bytes, _TICK_NS * CUTTER_RATE_BYTES_S / 1e9),
+                "rate_bytes_s": (CUTTER_RATE_BYTES_S, 0),
+                **({} if asked.netem else {"limit": (asked.queue_bytes, 0)}),
+            },
+        ),
+    ]
+    if asked.netem is not None:
+        wanted.append(("netem", NETEM_HANDLE, _netem_expected(asked.netem)))
+    for kind, handle, expected in wanted:
+        state = by_place.get((kind, handle))
+        if state is None:
+            yield f"a queue of kind {kind}", "none"
+            continue
+        for name, (value, tolerance) in expected.items():
+            got = state.options.get(name)
+            if got is None or abs(got - value) > tolerance:
+                yield f"{kind} {name} {value:.12g}", "none" if got is None else f"{got:.12g}"
+    if asked.netem is None and ("netem", NETEM_HANDLE) in by_place:
+        yield "no netem", "netem"
+
+
+def _netem_expected(netem: NetemSettings) -> dict[str, tuple[float, float]]:
+    return {
+        "delay_ns": (netem.delay_ns, 0),
+        "jitter_ns": (netem.jitter_ns, 0),
+        "loss": (netem.loss, 1e-9),
+        "reorder": (netem.reorder, 1e-9),
+        "limit": (netem.limit_packets, 0),
+        "rate_bytes_s": (CUTTER_RATE_BYTES_S if netem.keep_order else 0, 0),
     }
-    for name, (wanted, tolerance) in expected.items():
-        if abs(delays.options[name] - wanted) > tolerance:
-            yield f"netem {name} {wanted:g}", f"{delays.options[name]:g}"
+
+
+def cutter_arguments(wanted: Shape) -> str:
+    """The queue that cuts super-packets, in the words of `tc`."""
+    rate, burst = f"{CUTTER_RATE_BYTES_S * 8}bit", f"{wanted.segment_bytes}b"
+    return f"tbf rate {rate} burst {burst} limit {wanted.queue_bytes}b"
+
+
+def netem_arguments(netem: NetemSettings) -> str:
+    """The delay queue, in the words of `tc`. Names what is zero, too: what a change does not name stays as it was."""
+    rate = f"{CUTTER_RATE_BYTES_S * 8}bit" if netem.keep_order else "0bit"
+    return (
+        f"netem limit {netem.limit_packets} delay {netem.delay_ns / 1e3:g}us {netem.jitter_ns / 1e3:g}us "
+        f"loss random {netem.loss * 100:.9f}% reorder {netem.reorder * 100:.9f}% rate {rate}"
+    )

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import select
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from netem.agent import MESSAGE_BYTES
 from netem.errors import TransferError
 from netem.flow import FlowRequest, FlowResult
 from netem.inbox import Inbox, InboxPool
-from netem.netlink import QueueState
+from netem.processes import AgentProcess, batches, memory_file
 
 PORT = 5001
 _FIRST_SOURCE_PORT, _LAST_SOURCE_PORT = 10_000, 60_000
@@ -78,8 +71,7 @@ class Transfers:
         self._outboxes: dict[int, tuple[bytes, int]] = {}  # id(payload) -> payload, its memory file
         self._inboxes = InboxPool(_KEEP_INBOX_BYTES)
         self._undigested: dict[int, tuple[Inbox, int]] = {}
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._channels: dict[str, socket.socket] = {}
+        self._processes: dict[str, AgentProcess] = {}
         self._poll = select.poll()
         self._flows: dict[int, _Flow] = {}
         self._done: list[FlowResult] = []
@@ -90,7 +82,8 @@ class Transfers:
     def __enter__(self) -> Transfers:
         try:
             for role in _ROLES:
-                self._start_process(role)
+                process = self._processes[role] = AgentProcess(role, self._note_start)
+                self._poll.register(process.channel, select.POLLIN)
         except BaseException:
             self.close()
             raise
@@ -101,77 +94,28 @@ class Transfers:
     ) -> None:
         self.close()
 
-    def _start_process(self, role: str) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._channels[role] = ours
-        for end in (ours, theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * MESSAGE_BYTES)
-        self._poll.register(ours, select.POLLIN)
-        package_parent = str(Path(__file__).resolve().parent.parent)
-        environment = dict(os.environ)
-        environment["PYTHONPATH"] = os.pathsep.join(
-            [package_parent, *filter(None, [environment.get("PYTHONPATH")])]
-        )
-        with theirs:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "netem.agent", str(theirs.fileno()), role],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                env=environment,
-                start_new_session=True,  # Ctrl-C ends the owner, which then ends these
-            )
-        self._processes[role] = process
-        self._note_start(process.pid)
-
     def close(self) -> None:
-        for channel in self._channels.values():
-            channel.close()
+        """End the processes and free what they held."""
         for process in self._processes.values():
-            try:
-                process.wait(timeout=2.0)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            process.close()
         for _, file in self._outboxes.values():
             os.close(file)
         self._inboxes.close()
-        self._outboxes = {}
-        self._channels, self._processes, self._flows = {}, {}, {}
+        self._outboxes, self._processes, self._flows = {}, {}, {}
         self._received, self._undigested = {}, {}
 
     @property
     def pids(self) -> dict[str, int]:
         return {role: process.pid for role, process in self._processes.items()}
 
-    # --- set-up ---------------------------------------------------------------------------------------
-
     def enter(self, holders: Mapping[int, int], listeners: Iterable[Endpoint]) -> None:
-        """Make namespaces (index -> process that holds it) known, and listen at *listeners*."""
-        items, places = list(holders.items()), [[end.namespace, end.address, PORT] for end in listeners]
+        """Make namespaces (index -> process that lives in it) known, and listen at *listeners*."""
         for role in ("sender", "receiver"):
-            for batch in _batches(items):
-                self._ask(role, do="namespaces", pids={str(index): pid for index, pid in batch})
-        for places_batch in _batches(places):
-            self._ask(
-                "receiver", do="listen", places=places_batch, congestion_control=self._congestion_control
+            self._processes[role].enter(holders)
+        for batch in batches([[end.namespace, end.address, PORT] for end in listeners]):
+            self._processes["receiver"].ask(
+                do="listen", places=batch, congestion_control=self._congestion_control
             )
-
-    def timer_lateness_s(self) -> float:
-        """How late the sending process is woken, in seconds (95th percentile)."""
-        self._tell("sender", do="lateness")
-        late_s: float = self._answer("lateness")["late_s"]
-        return late_s
-
-    def queues(self, places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], list[QueueState]]:
-        """Queues and classes of interfaces, by ``(namespace index, interface index)``."""
-        found: dict[tuple[int, int], list[QueueState]] = {}
-        for batch in _batches(list(places)):
-            self._tell("receiver", do="queues", places=batch, tag="")
-            for _ in batch:
-                answer = self._answer("queues")
-                index, ifindex = answer["place"]
-                found[index, ifindex] = [QueueState(**row) for row in answer["rows"]]
-        return found
 
     # --- flows ----------------------------------------------------------------------------------------
 
@@ -187,9 +131,7 @@ class Transfers:
         room, rooms = 0, []
         for payload in payloads:
             if id(payload) not in self._outboxes:
-                file = _memory_file("send")
-                self._outboxes[id(payload)] = (payload, file)
-                _write_all(file, payload)
+                self._outboxes[id(payload)] = (payload, memory_file("send", payload))
             room += len(payload)
             if room <= self._inboxes.keep_bytes:
                 rooms.append(self._take_inbox(len(payload), warm=True))
@@ -203,7 +145,7 @@ class Transfers:
                 "receiver", [inbox.file], do="inbox", number=inbox.number, capacity=inbox.capacity, warm=warm
             )
             if warm:
-                self._answer("warm")
+                self._answer("done")
         return inbox
 
     def _release_inbox(self, inbox: Inbox) -> None:
@@ -221,11 +163,7 @@ class Transfers:
             )
         size = len(request.payload)
         prepared, outbox = self._outboxes.get(id(request.payload), (None, -1))
-        if prepared is request.payload:
-            outbox = os.dup(outbox)
-        else:
-            outbox = _memory_file(f"send-{request.flow_id}")
-            _write_all(outbox, request.payload)
+        outbox = os.dup(outbox) if prepared is request.payload else memory_file("send", request.payload)
         inbox = self._take_inbox(size)
         shared = False
         for other in self._flows.values():
@@ -308,14 +246,7 @@ class Transfers:
     # --- messages -------------------------------------------------------------------------------------
 
     def _tell(self, role: str, descriptors: Sequence[int] = (), **message: Any) -> None:
-        try:
-            socket.send_fds(self._channels[role], [json.dumps(message).encode()], descriptors)
-        except (BrokenPipeError, ConnectionResetError) as error:
-            raise TransferError(f"the {role} process is gone (status {self._status(role)})") from error
-
-    def _ask(self, role: str, **message: Any) -> None:
-        self._tell(role, **message)
-        self._answer("ready")
+        self._processes[role].tell(descriptors, **message)
 
     def _answer(self, event: str) -> dict[str, Any]:
         deadline_s = time.monotonic() + _REPLY_S
@@ -327,24 +258,12 @@ class Transfers:
                 raise TransferError(f"no {event!r} from the transfer processes for {_REPLY_S:g} s")
             self._pump(0.1)
 
-    def _status(self, role: str) -> int | None:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return self._processes[role].wait(timeout=1.0)
-        return None
-
     def _pump(self, timeout_s: float) -> bool:
         """Handle the messages that are there; wait up to *timeout_s* for the first."""
         ready = self._poll.poll(timeout_s * 1000)
-        by_descriptor = {channel.fileno(): role for role, channel in self._channels.items()}
+        processes = {process.channel.fileno(): process for process in self._processes.values()}
         for descriptor, _ in ready:
-            role = by_descriptor[descriptor]
-            try:
-                data = self._channels[role].recv(MESSAGE_BYTES)
-            except ConnectionResetError:
-                data = b""
-            if not data:
-                raise TransferError(f"the {role} process is gone (status {self._status(role)})")
-            message = json.loads(data)
+            message = processes[descriptor].hear()
             handler = getattr(self, f"_on_{message['event']}", None)
             if handler is not None and message["flow"] in self._flows:
                 handler(self._flows[message["flow"]], message)
@@ -401,18 +320,3 @@ class Transfers:
                 error=error,
             )
         )
-
-
-def _batches(items: list[Any], size: int = 100) -> Iterable[list[Any]]:
-    """Pieces that fit into one message."""
-    return (items[start : start + size] for start in range(0, len(items), size))
-
-
-def _memory_file(name: str) -> int:
-    return os.memfd_create(name, os.MFD_CLOEXEC)
-
-
-def _write_all(file: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(file, view) :]

@@ -107,9 +107,8 @@ def test_everything_ends_by_itself_when_the_run_is_killed(tmp_path):
     mark = uuid.uuid4().hex
     with spawn(tmp_path, mark) as run:
         assert run.stdout.readline() == "up\n"
-        assert (
-            len(marked(mark)) == 1 + 4 + 3
-        )  # the run; switch, server and clients; sender, receiver, digester
+        # The run; switch, server and two clients; shaper, sender, receiver and digester.
+        assert len(marked(mark)) == 1 + 4 + 4
         run.kill()
     assert until(lambda: marked(mark) == set())
 
@@ -122,9 +121,9 @@ def test_the_sweep_ends_what_does_not_end_by_itself(tmp_path):
         for pid in stuck:
             os.kill(pid, 19)  # SIGSTOP: they do not see that their owner is gone
         run.kill()
-    assert len(stuck) == 7
+    assert len(stuck) == 8
     assert marked(mark) == stuck
-    assert len(sweep(tmp_path)) == 7
+    assert len(sweep(tmp_path)) == 8
     assert marked(mark) == set()
 
 

@@ -1,4 +1,4 @@
-"""What links become in the words of `tc`."""
+"""What links become in the kernel."""
 
 from __future__ import annotations
 
@@ -7,53 +7,52 @@ from dataclasses import replace
 import pytest
 
 from netem.link import LinkSpec
-from netem.netlink import QueueState
-from netem.shaper import FRAME_BYTES, burst_s, differences, shape, tc_lines
+from netem.shaper import (
+    FRAME_BYTES,
+    NetemSettings,
+    Shape,
+    burst_s,
+    cutter_arguments,
+    differences,
+    netem_arguments,
+    shape,
+)
+from netem.traffic_control import QueueState
 
 PLAIN = LinkSpec(10e6)
 ROUGH = LinkSpec(10e6, delay_s=0.00105, jitter_s=0.0005, loss=0.005)
 
 
-def test_a_new_link():
-    rate = "class add dev h-0 parent 1: classid 1:1 htb rate 10000000bit ceil 10000000bit "
-    assert list(tc_lines("h-0", shape(PLAIN))) == [
-        "qdisc replace dev h-0 root handle 1: htb default 1",
-        rate + "burst 1514b cburst 1514b quantum 60000",
-        "qdisc add dev h-0 parent 1:1 handle 10: tbf rate 100gbit burst 1514b limit 250000b",
-    ]
+def test_a_plain_link_is_a_rate_a_small_bucket_and_a_queue():
+    assert shape(PLAIN) == Shape(
+        rate_bytes_s=1_250_000, burst_bytes=1514, segment_bytes=1514, queue_bytes=250_000, netem=None
+    )
 
 
-def test_a_new_link_with_everything():
-    assert list(tc_lines("h-0", shape(ROUGH)))[-1] == (
-        "qdisc add dev h-0 parent 10:1 handle 20: "
-        "netem limit 250 delay 1050us 500us loss random 0.500000000% rate 100gbit"
+def test_a_rough_link_has_a_delay_queue_below():
+    assert shape(ROUGH, seed=7).netem == NetemSettings(
+        delay_ns=1_050_000,
+        jitter_ns=500_000,
+        loss=0.005,
+        reorder=0.0,
+        limit_packets=250,
+        keep_order=True,
+        seed=7,
     )
 
 
 def test_reordering_is_left_to_netem_and_nothing_keeps_the_order():
-    spec = LinkSpec(10e6, delay_s=0.01, jitter_s=0.001, reorder=0.25)
-    assert list(tc_lines("h-0", shape(spec)))[-1].endswith("delay 10000us 1000us reorder 25.000000000%")
+    netem = shape(LinkSpec(10e6, delay_s=0.01, jitter_s=0.001, reorder=0.25)).netem
+    assert netem is not None
+    assert not netem.keep_order
 
 
-def test_a_new_rate_touches_the_class_only():
-    old, new = shape(PLAIN), shape(replace(PLAIN, rate_bps=20e6))
-    new = replace(new, queue_bytes=old.queue_bytes)
-    (line,) = tc_lines("h-0", new, old)
-    assert line == (
-        "class change dev h-0 parent 1: classid 1:1 htb rate 20000000bit ceil 20000000bit "
-        "burst 1514b cburst 1514b quantum 60000"
-    )
+def test_an_odd_rate_is_the_nearest_that_the_kernel_can_count():
+    assert shape(LinkSpec(12_345_678.0)).rate_bytes_s == 1_543_210
 
 
-def test_nothing_new_is_nothing_to_do():
-    assert list(tc_lines("h-0", shape(ROUGH), shape(ROUGH))) == []
-
-
-def test_netem_comes_changes_and_goes_in_place():
-    plain, rough, rougher = shape(PLAIN), shape(ROUGH), shape(replace(ROUGH, loss=0.01))
-    assert [line.split(" dev ")[0] for line in tc_lines("h-0", rough, plain)] == ["qdisc add"]
-    assert [line.split(" dev ")[0] for line in tc_lines("h-0", rougher, rough)] == ["qdisc change"]
-    assert [line.split(" dev ")[0] for line in tc_lines("h-0", plain, rough)] == ["qdisc del", "qdisc change"]
+def test_delays_are_kept_to_the_nanosecond_under_dilation():
+    assert shape(ROUGH, dilation=3).netem.delay_ns == 350_000
 
 
 def test_dilation_keeps_the_bytes_of_the_queue():
@@ -95,32 +94,55 @@ def kernel(kind: str, handle: int, **options: float) -> QueueState:
 AS_ASKED = [
     kernel("htb", 0x10000),
     kernel("htb", 0x10001, rate_bytes_s=1_250_000, burst_ns=1_211_200.0, quantum_bytes=60_000),
-    kernel("tbf", 0x100000, rate_bytes_s=12.5e9, burst_bytes=1600.0, limit=250_000),
+    kernel("tbf", 0x100000, rate_bytes_s=12_500_000_000, burst_bytes=1600.0, limit=250_000),
 ]
+NETEM = kernel(
+    "netem",
+    0x200000,
+    delay_ns=1_050_000,
+    jitter_ns=500_000,
+    loss=0.005,
+    reorder=0,
+    limit=250,
+    rate_bytes_s=12.5e9,
+)
+
+
+def changed(state: QueueState, **options: float) -> QueueState:
+    return replace(state, options={**state.options, **options})
 
 
 def test_a_link_read_back_as_asked_differs_in_nothing():
     assert list(differences(shape(PLAIN), AS_ASKED)) == []
+    assert list(differences(shape(ROUGH), [*AS_ASKED, NETEM])) == []
 
 
 @pytest.mark.parametrize(
     ("states", "expected"),
     [
-        ([], ("an htb class", "none")),
-        (AS_ASKED[:2], ("tbf rate 100gbit burst 1514b limit 250000b", "no tbf")),
+        ([], ("a queue of kind htb", "none")),
+        (AS_ASKED[:2], ("a queue of kind tbf", "none")),
         (
-            [kernel("htb", 0x10001, rate_bytes_s=1_250_001, burst_ns=1_211_200.0), AS_ASKED[2]],
-            ("rate 10000000 bit/s", "10000008 bit/s"),
+            [changed(AS_ASKED[1], rate_bytes_s=1_250_001), AS_ASKED[2]],
+            ("htb rate_bytes_s 1250000", "1250001"),
         ),
-        (
-            [kernel("htb", 0x10001, rate_bytes_s=1_250_000, burst_ns=12_000_000.0), AS_ASKED[2]],
-            ("burst 1514 B", "15000 B"),
-        ),
-        (
-            [AS_ASKED[1], kernel("tbf", 0x100000, burst_bytes=1600.0, limit=1000)],
-            ("queue 250000 B", "1000 B"),
-        ),
+        ([changed(AS_ASKED[1], burst_ns=12e6), AS_ASKED[2]], ("htb burst_ns 1211200", "12000000")),
+        ([AS_ASKED[1], changed(AS_ASKED[2], limit=1000)], ("tbf limit 250000", "1000")),
+        ([*AS_ASKED, NETEM], ("no netem", "netem")),
     ],
 )
 def test_what_the_kernel_did_not_take_is_named(states, expected):
-    assert list(differences(shape(PLAIN), states)) == [expected]
+    assert expected in list(differences(shape(PLAIN), states))
+
+
+@pytest.mark.parametrize("name", ["delay_ns", "jitter_ns", "loss", "reorder", "limit", "rate_bytes_s"])
+def test_everything_of_netem_is_read_back(name):
+    states = [*AS_ASKED, changed(NETEM, **{name: NETEM.options[name] * 1.01 + 0.01})]
+    assert [asked.split()[1] for asked, _ in differences(shape(ROUGH), states)] == [name]
+
+
+def test_the_words_of_tc_name_what_is_zero_too():
+    assert cutter_arguments(shape(PLAIN)) == "tbf rate 100000000000bit burst 1514b limit 250000b"
+    assert netem_arguments(shape(LinkSpec(10e6, delay_s=0.00105)).netem) == (
+        "netem limit 249 delay 1050us 0us loss random 0.000000000% reorder 0.000000000% rate 0bit"
+    )

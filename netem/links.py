@@ -1,0 +1,183 @@
+"""The shaped links of one emulated star: brought into shape in place, read back, replayed, cut."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from netem.errors import ShapingError, TransferError
+from netem.link import AccessLink, LinkSpec, Topology
+from netem.processes import AgentProcess, batches, memory_file
+from netem.shaper import FRAME_BYTES, MTU_BYTES, UNCUT_BYTES, Shape, differences, shape
+from netem.star import SERVER, SWITCH, Interface, Star
+from netem.traffic_control import QueueState
+
+_UNKNOWN_RATE = -1  # no shape has it, so the next one sets its own
+
+
+@dataclass(slots=True)
+class _Direction:
+    """One shaped interface. *shape* is what the kernel has, as far as we set it; *frames* its longest packet."""
+
+    label: str
+    interface: Interface
+    shape: Shape | None = None
+    frames: int = 0
+
+
+class Links:
+    """Uplinks are shaped where they leave a host, downlinks at the switch's port to it.
+
+    Args:
+        burst_s: token bucket of every link, in time at its rate.
+        seed: of netem's random numbers, where the kernel takes one; each link has its own made from it.
+    """
+
+    def __init__(
+        self, shaper: AgentProcess, star: Star, index: Mapping[str, int], burst_s: float, seed: int | None
+    ) -> None:
+        self._shaper = shaper
+        self._index = index
+        self._burst_s = burst_s
+        self._seed = seed
+        self._directions = [
+            _Direction(f"{name}.{side}", interface)
+            for name, number in {"server": SERVER, **index}.items()
+            for side, interface in (("uplink", star.hosts[number]), ("downlink", star.ports[number]))
+        ]
+        self._replaying = False
+
+    def apply(self, topology: Topology, dilation: float, trace_from_s: float) -> None:
+        """Bring every link to *topology* at *dilation*; traces are at their beginning at *trace_from_s*.
+
+        Raises:
+            ShapingError: the kernel has something else now.
+        """
+        if self._replaying:
+            self._replay([])
+        wanted = list(self._wanted(topology))
+        frames = self._frames(topology, dilation)
+        changed: list[tuple[_Direction, Shape]] = []
+        orders: list[dict[str, Any]] = []
+        for direction, spec in zip(self._directions, wanted, strict=True):
+            new = shape(spec, dilation, burst_s=self._burst_s, seed=self._seed_of(direction.label))
+            longest = frames[direction.label]
+            if new == direction.shape and longest == direction.frames:
+                continue
+            orders.append(
+                {
+                    "place": direction.interface.place,
+                    "new": asdict(new),
+                    "old": asdict(direction.shape) if direction.shape else None,
+                    "frames": longest if longest != direction.frames else 0,
+                }
+            )
+            changed.append((direction, new))
+            direction.frames = longest
+        for batch in batches(orders):
+            self._ask(do="shape", links=batch)
+        for direction, new in changed:
+            direction.shape = new
+        self._check([direction for direction, _ in changed])
+        replays = [
+            _replay(direction.interface, spec, dilation, self._burst_s, trace_from_s)
+            for direction, spec in zip(self._directions, wanted, strict=True)
+            if spec.trace is not None
+        ]
+        if replays:
+            self._replay(replays)
+
+    def _wanted(self, topology: Topology) -> Iterator[LinkSpec]:
+        accesses: list[AccessLink] = [topology.server, *(topology.clients[name] for name in self._index)]
+        for access in accesses:
+            yield access.uplink
+            yield access.downlink
+
+    def _frames(self, topology: Topology, dilation: float) -> dict[str, int]:
+        """How many frames each host's stack may make into one packet; 0 for the switch's ports, which only pass on.
+
+        Cutting a packet costs far more time than never making it. The server's packets go to all clients, so theirs
+        may be as long as the fastest of them takes; the ports of the others cut.
+        """
+        longest = {
+            direction.label: shape(spec, dilation).segment_bytes
+            for direction, spec in zip(self._directions, self._wanted(topology), strict=True)
+        }
+        longest["server.uplink"] = min(
+            longest["server.uplink"], max(longest[f"{client}.downlink"] for client in self._index)
+        )
+        return {
+            direction.label: (
+                0
+                if direction.interface.namespace == SWITCH
+                else min(max(longest[direction.label] // FRAME_BYTES, 1), UNCUT_BYTES // MTU_BYTES)
+            )
+            for direction in self._directions
+        }
+
+    def _seed_of(self, label: str) -> int | None:
+        if self._seed is None:
+            return None
+        return int.from_bytes(
+            hashlib.blake2b(f"{self._seed}/{label}".encode(), digest_size=8).digest(), "little"
+        )
+
+    def _check(self, directions: Sequence[_Direction]) -> None:
+        found = self._read(directions)
+        for direction, states in zip(directions, found, strict=True):
+            assert direction.shape is not None
+            for asked, got in differences(direction.shape, states):
+                raise ShapingError(f"{direction.label} ({direction.interface.name})", asked, got)
+
+    def _read(self, directions: Sequence[_Direction]) -> list[list[QueueState]]:
+        found: list[list[QueueState]] = []
+        for batch in batches([direction.interface.place for direction in directions], size=50):
+            rows = self._ask(do="queues", places=batch)["queues"]
+            found += [[QueueState(**row) for row in states] for states in rows]
+        return found
+
+    def queues(self) -> dict[str, list[QueueState]]:
+        """What the kernel has and counted, by ``"client.uplink"`` and the like."""
+        found = self._read(self._directions)
+        return {direction.label: states for direction, states in zip(self._directions, found, strict=True)}
+
+    def _replay(self, replays: list[dict[str, Any]]) -> None:
+        file = memory_file("traces", json.dumps(replays).encode())
+        self._ask([file], do="replay")
+        self._replaying = bool(replays)
+        followed = {tuple(replay["place"]) for replay in replays}
+        for direction in self._directions:
+            if direction.interface.place in followed and direction.shape is not None:
+                direction.shape = replace(direction.shape, rate_bytes_s=_UNKNOWN_RATE)
+
+    def set_port(self, port: Interface, *, up: bool) -> None:
+        """Plug a host's cable in or out at the switch."""
+        self._ask(do="up", place=port.place, up=up)
+
+    def _ask(self, descriptors: Sequence[int] = (), **message: Any) -> dict[str, Any]:
+        try:
+            return self._shaper.ask(descriptors, **message)
+        except TransferError as error:
+            raise ShapingError("links", str(message["do"]), str(error)) from error
+
+
+def _replay(
+    interface: Interface, spec: LinkSpec, dilation: float, burst_s: float, trace_from_s: float
+) -> dict[str, Any]:
+    assert spec.trace is not None
+    trace = spec.trace.scaled(dilation, 1.0 / dilation)
+    assert math.isfinite(trace_from_s)
+    return {
+        "place": interface.place,
+        "from_s": trace_from_s,
+        "burst_s": burst_s,
+        "least_burst_bytes": FRAME_BYTES,
+        "times_s": trace.times_s,
+        "rates_bps": trace.rates_bps,
+        "end": trace.end,
+        "length_s": trace.length_s,
+    }
