@@ -87,7 +87,7 @@ class Trace:
         return math.inf if stays_dark else longest
 
     def rate_at(self, at_s: float) -> float:
-        """The rate in force at *at_s* (0 or later), never below `OUTAGE_BPS`."""
+        """The rate in force at *at_s*, never below `OUTAGE_BPS`; before 0 the first."""
         return max(self.rates_bps[self._place(at_s)[1]], OUTAGE_BPS)
 
     def next_change(self, after_s: float) -> float:
@@ -100,6 +100,8 @@ class Trace:
     def _place(self, at_s: float) -> tuple[int, int]:
         """(lap, index) of the point in force. Compares instants as `next_change` computes them, rounding and
         all, so that the rate at a change is always the new one."""
+        if at_s < 0.0:
+            return 0, 0
         laps = 0
         if self.end == "repeat":
             laps = math.floor(at_s / self.length_s)
@@ -131,6 +133,8 @@ class Trace:
     def instant_of(self, from_s: float, bits: float) -> float:
         """When a link with this trace that starts to send at *from_s* has carried *bits*."""
         target = self.bits_until(from_s) + bits
+        if target < 0.0:
+            return target / max(self.rates_bps[0], OUTAGE_BPS)
         laps = math.floor(target / self._bits[-1]) if self.end == "repeat" else 0
         within = target - laps * self._bits[-1]
         index = min(bisect_right(self._bits, within), len(self.times_s)) - 1

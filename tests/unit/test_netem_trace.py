@@ -57,6 +57,22 @@ def test_an_outage_carries_next_to_nothing_but_never_nothing():
     assert trace.instant_of(0.5, 1e6) == pytest.approx(2.5, abs=1e-4)
 
 
+def test_before_its_beginning_the_first_rate_holds():
+    for end in ("repeat", "hold"):
+        trace = Trace((0, 2), (10e6, 5e6), end=end)
+        assert (trace.rate_at(-3), trace.next_change(-3)) == (10e6, 2)
+        assert trace.instant_of(-3, 10e6) == -2
+        assert trace.instant_of(-3, 50e6 + 5e6) == 3
+
+
+def test_the_longest_outage_may_go_on_from_the_end_into_the_beginning():
+    assert Trace((0, 1, 2), (0, 1e6, 0), length_s=4).longest_outage_s == 3
+    assert Trace((0, 1, 2, 3), (0, 1e6, 0, 1e6)).longest_outage_s == 1
+    assert Trace((0, 1), (1e6, 0), end="hold").longest_outage_s == math.inf
+    assert Trace((0,), (0,)).longest_outage_s == math.inf
+    assert Trace((0,), (1e6,)).longest_outage_s == 0
+
+
 def test_dilation_scales_rates_and_instants():
     fast = Trace((0, 2), (10e6, 5e6)).scaled(10, 0.1)
     assert (fast.times_s, fast.rates_bps, fast.length_s) == ((0, 0.2), (100e6, 50e6), 0.4)
@@ -67,7 +83,7 @@ def test_dilation_scales_rates_and_instants():
     st.lists(st.floats(0.01, 5), min_size=1, max_size=6),
     st.randoms(use_true_random=False),
     st.sampled_from(["repeat", "hold"]),
-    st.floats(0, 100),
+    st.floats(-10, 100),
     st.floats(1, 1e8),
 )
 def test_carried_bits_are_the_integral_and_their_inverse(steps, rng, end, from_s, bits):
