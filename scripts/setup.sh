@@ -54,7 +54,7 @@ fi
 rm -f .venv/.stamp
 say "virtual environment in .venv ($("$python" -V)); the first time this takes a few minutes"
 [ -x .venv/bin/pip ] || "$python" -m venv .venv
-pip() { .venv/bin/python -m pip --disable-pip-version-check -q "$@"; }
+pip() { .venv/bin/python -m pip --disable-pip-version-check -qq "$@"; }
 # PyTorch comes first and without hashes: its CPU and CUDA builds share one version number, and which of them is right
 # depends on the machine. To save gigabytes on a machine without a GPU, point pip at PyTorch's CPU builds (PIP_INDEX_URL).
 say "PyTorch"
