@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from testbed.errors import ResultsExistError
@@ -28,6 +30,15 @@ def write_derived(path: Path, content: str | bytes) -> None:
     sync_folder(path.parent)
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An OSError from inside names *path*: writing to a descriptor (a full disk) names nothing by itself."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
 def sync_folder(folder: Path) -> None:
     """Make new names in *folder* survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -39,10 +50,11 @@ def sync_folder(folder: Path) -> None:
 
 def _write_temporary(path: Path, content: str | bytes) -> Path:
     data = content.encode("utf-8") if isinstance(content, str) else content
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    with naming(path):
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     temporary = Path(name)
     try:
-        with os.fdopen(descriptor, "wb") as stream:
+        with naming(path), os.fdopen(descriptor, "wb") as stream:
             stream.write(data)
             stream.flush()
             os.fchmod(stream.fileno(), 0o644)

@@ -7,6 +7,7 @@ cuts them away and measures it again.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -18,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from testbed.errors import NewerSchemaError, RecordError, ResultsExistError
-from testbed.files import sync_folder, write_once
+from testbed.files import naming, sync_folder, write_once
 from testbed.row import PARTS, SCHEMA, CodecUsed, Row, row_from_dict
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
 MANIFEST = "run.json"
 ROUNDS = "rounds.jsonl"
 CELLS = "cells.jsonl"
+_APPENDING = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,12 +77,19 @@ class Results:
 
 def create_folder(path: Path, manifest: Mapping[str, Any]) -> None:
     """Start a result folder. ResultsExistError if it holds a run already."""
+    ours = not path.exists()
     path.mkdir(parents=True, exist_ok=True)
     if (path / ROUNDS).exists():
         raise ResultsExistError(str(path))
-    write_once(path / MANIFEST, _dump({"schema": SCHEMA, **manifest}, indent=2) + "\n")
-    (path / ROUNDS).touch(exist_ok=False)
-    (path / CELLS).touch(exist_ok=False)
+    try:
+        write_once(path / MANIFEST, _dump({"schema": SCHEMA, **manifest}, indent=2) + "\n")
+    except OSError:
+        if ours:
+            with contextlib.suppress(OSError):
+                path.rmdir()  # nothing was measured: leave nothing behind
+        raise
+    for name in (ROUNDS, CELLS):
+        (path / name).touch(exist_ok=False)
     sync_folder(path)
 
 
@@ -108,9 +117,10 @@ class RowWriter:
         self.done: dict[int, CellDone] = {}
 
     def __enter__(self) -> Self:
-        self._rows = os.open(self._folder / ROUNDS, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        # Created here if need be: a run may have died between its manifest and its files.
+        self._rows = os.open(self._folder / ROUNDS, _APPENDING, 0o644)
         try:
-            self._cells = os.open(self._folder / CELLS, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+            self._cells = os.open(self._folder / CELLS, _APPENDING, 0o644)
         except BaseException:
             os.close(self._rows)
             raise
@@ -127,7 +137,8 @@ class RowWriter:
         """Append one row of a cell that is being measured."""
         if row.cell in self.done:
             raise RecordError(f"cell {row.cell}", "is complete; a row would be doubled")
-        _append(self._rows, row.to_dict())
+        with naming(self._folder / ROUNDS):
+            _append(self._rows, row.to_dict())
         self._open[row.cell] += 1
 
     def end_cell(self, done: CellDone) -> None:
@@ -135,9 +146,10 @@ class RowWriter:
         if self._open[done.cell] != done.rows:
             written = self._open[done.cell]
             raise RecordError(f"cell {done.cell}", f"says {done.rows} rows, {written} were written")
-        os.fsync(self._rows)
-        _append(self._cells, {"schema": SCHEMA, **asdict(done)})
-        os.fsync(self._cells)
+        with naming(self._folder / CELLS):
+            os.fsync(self._rows)
+            _append(self._cells, {"schema": SCHEMA, **asdict(done)})
+            os.fsync(self._cells)
         self.done[done.cell] = done
 
     def _lock(self) -> None:
