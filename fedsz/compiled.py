@@ -6,7 +6,6 @@ index itself and says so in a comment.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -44,7 +43,7 @@ def _load64(typing: Any, array: Any, at: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         word = builder.load(_word_at(context, builder, signature.args[0], *arguments))
         word.align = 1
-        return builder.bswap(word) if sys.byteorder == "big" else word
+        return word
 
     return numba.types.uint64(array, numba.types.uint64), generate
 
@@ -52,15 +51,13 @@ def _load64(typing: Any, array: Any, at: Any) -> Any:
 def _store64(typing: Any, array: Any, at: Any, word: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         array, at, word = arguments
-        if sys.byteorder == "big":
-            word = builder.bswap(word)
         builder.store(word, _word_at(context, builder, signature.args[0], array, at)).align = 1
         return context.get_dummy_value()
 
     return numba.types.void(array, numba.types.uint64, numba.types.uint64), generate
 
 
-#: ``load64(array, at)``, in kernels only: the little-endian uint64 in bytes at..at+7 of a uint8 array; *at* is uint64
+#: ``load64(array, at)``, in kernels only: the native uint64 in bytes at..at+7 of a uint8 array; *at* is uint64
 #: and not checked.
 load64: Any = intrinsic(_load64)
 #: ``store64(array, at, word)``, in kernels only: the reverse.

@@ -55,11 +55,6 @@ def chunks(count: int) -> range:
     return range(0, count, CHUNK)
 
 
-def slices(symbols: Symbols) -> Source:
-    """A source from symbols that exist already."""
-    return lambda first: symbols[first : first + CHUNK]
-
-
 def encode(source: Source, count: int, bins: int) -> bytes:
     """Code *count* symbols, each below *bins* (at least 2)."""
     alphabet, counts, _ = choose(source, count, bins)
@@ -87,7 +82,8 @@ def decode(reader: Reader, count: int, bins: int) -> Iterator[Symbols]:
     """
     shape, precision = reader.take(2)
     alphabet = Alphabet(bins, shape & 31, (shape >> 5) + 1)
-    if alphabet.low_bits > MAX_LOW_BITS or (alphabet.low_bits and alphabet.per_token > 1):
+    packed = alphabet.per_token > 1
+    if alphabet.low_bits > MAX_LOW_BITS or (packed and (alphabet.low_bits or bins > planes.MAX_PACKED_BINS)):
         raise MalformedPayloadError("fedsz-q: impossible alphabet")
     if alphabet.size > planes.MAX_ALPHABET or not tans.MIN_PRECISION <= precision <= tans.MAX_PRECISION:
         raise MalformedPayloadError("fedsz-q: impossible alphabet or precision")
@@ -99,17 +95,16 @@ def decode(reader: Reader, count: int, bins: int) -> Iterator[Symbols]:
     reader = Reader(rest[used:], "fedsz-q block")
     most = min(count, CHUNK)
     scratch = np.empty(padded_size(alphabet.tokens(most)), np.uint16)
-    joined: Symbols = (
-        scratch if bins <= 1 << 16 and alphabet.per_token == 1 else np.empty(most, symbol_dtype(bins))
-    )
-    for first, length in zip(chunks(count), reader.varints(len(chunks(count))), strict=True):
+    joined: Symbols = np.empty(most, symbol_dtype(bins)) if packed or bins > 1 << 16 else scratch
+    streams = Streams(reader, len(chunks(count)))
+    for first in chunks(count):
         size = min(CHUNK, count - first)
         tokens = scratch[: padded_size(alphabet.tokens(size))]
-        if not tans.decode(padded_stream(reader, length), table, precision, tokens):
+        if not tans.decode(streams.next(), table, precision, tokens):
             raise MalformedPayloadError("fedsz-q: damaged token stream")
         symbols = joined[:size]
-        if alphabet.per_token > 1:
-            planes.unpack(tokens, bins, alphabet.per_token, symbols)
+        if packed:
+            planes.unpack(tokens[: alphabet.tokens(size)], bins, alphabet.per_token, symbols)
         elif alphabet.low_bits:
             low = some_bytes(reader.take(planes.low_size(size, alphabet.low_bits)))
             planes.join(tokens[:size], alphabet.low_bits, low, symbols)
@@ -126,7 +121,7 @@ def choose(source: Source, count: int, bins: int) -> tuple[Alphabet, NDArray[np.
     all_counts = _sum(planes.count(source(first), bins) for first in chunks(count))
     low_bits, counts, cost = planes.choose_low_bits(all_counts)
     per_token = 1
-    if bins <= 16:
+    if bins <= planes.MAX_PACKED_BINS:
         allowed = _TABLE_SHARE * cost / planes.BITS_PER_ENTRY
         while per_token < _MAX_PER_TOKEN and bins ** (per_token + 1) <= min(_MAX_PACKED, allowed):
             per_token += 1
@@ -157,11 +152,21 @@ def write_streams(
     return write_varints(lengths) + b"".join(parts)
 
 
-def padded_stream(reader: Reader, length: int) -> NDArray[np.uint8]:
-    """A copy of the next *length* bytes, and as many more as the decoder may read."""
-    data = np.empty(min(length, reader.remaining()) + tans.PADDING, np.uint8)
-    data[: -tans.PADDING] = np.frombuffer(reader.take(length), np.uint8)
-    return data
+class Streams:
+    """The streams of `write_streams`, one after the other, each with the bytes behind it that the decoder may read."""
+
+    def __init__(self, reader: Reader, count: int) -> None:
+        self._reader = reader
+        self._lengths = iter(reader.varints(count))
+        self._data = np.empty(0, np.uint8)
+
+    def next(self) -> NDArray[np.uint8]:
+        """The next stream, valid until the one after it."""
+        stream = self._reader.take(next(self._lengths))
+        if len(stream) + tans.PADDING > self._data.size:
+            self._data = np.empty(len(stream) + len(stream) // 8 + tans.PADDING, np.uint8)
+        self._data[: len(stream)] = np.frombuffer(stream, np.uint8)
+        return self._data[: len(stream) + tans.PADDING]
 
 
 def some_bytes(data: memoryview, limit: int | None = None) -> NDArray[np.uint8]:

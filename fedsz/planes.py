@@ -16,6 +16,8 @@ from fedsz.compiled import compiled
 
 #: Symbols that a coder can tell apart; what is more goes into low bits.
 MAX_ALPHABET = 4096
+#: Finest grid of which several symbols may become one token.
+MAX_PACKED_BINS = 16
 #: What a frequency table takes for each symbol that occurs, about.
 BITS_PER_ENTRY = 5
 
@@ -174,38 +176,31 @@ def join(tokens: Tokens, low_bits: int, low: Bytes, symbols: Any) -> None:
 
 
 @compiled
-def pack(symbols: Tokens, bins: int, per_token: int, tokens: Tokens) -> None:
-    """Write *per_token* symbols below *bins* as one number to that base; missing ones at the end are 0."""
-    n = symbols.size
-    whole = n // per_token
-    for t in range(whole):
-        token = 0
-        for j in range(per_token - 1, -1, -1):
-            token = token * bins + symbols[t * per_token + j]
-        tokens[t] = token
-    if whole < tokens.size:
-        token = 0
-        for i in range(n - 1, whole * per_token - 1, -1):
-            token = token * bins + symbols[i]
-        tokens[whole] = token
+def pack(symbols: Any, bins: int, per_token: int, tokens: Tokens) -> None:
+    """Write *per_token* symbols below *bins* as one number to that base.
+
+    The digits of a token lie a token array's length apart, lowest digit first, so that compilers vectorise the loops;
+    missing symbols at the end are 0.
+    """
+    base, size = np.uint16(bins), tokens.size
+    tokens[:] = 0
+    for digit in range(per_token - 1, -1, -1):
+        part = symbols[digit * size : (digit + 1) * size]
+        for t in range(part.size):
+            tokens[t] = tokens[t] * base + part[t]
+        for t in range(part.size, size):
+            tokens[t] *= base
 
 
 @compiled
-def unpack(tokens: Tokens, bins: int, per_token: int, symbols: Tokens) -> None:
-    """Inverse of `pack`; *tokens* must be below ``bins ** per_token``, *bins* below 256 and *per_token* at most 8."""
-    digits = np.empty(bins**per_token, np.uint64)
-    for token in range(digits.size):
-        rest, held = token, np.uint64(0)
-        for j in range(per_token):
-            held |= np.uint64(rest % bins) << np.uint64(8 * j)
-            rest //= bins
-        digits[token] = held
-    n = symbols.size
-    whole = n // per_token
-    for t in range(whole):
-        held = digits[tokens[t]]
-        for j in range(per_token):
-            symbols[t * per_token + j] = held & _BYTE
-            held >>= _8
-    for i in range(whole * per_token, n):
-        symbols[i] = (digits[tokens[whole]] >> (_8 * np.uint64(i - whole * per_token))) & _BYTE
+def unpack(tokens: Tokens, bins: int, per_token: int, symbols: Any) -> None:
+    """Inverse of `pack`; destroys *tokens*. Tokens below `MAX_ALPHABET` and *bins* of at most `MAX_PACKED_BINS`."""
+    base, size = np.uint32(bins), tokens.size
+    # Exact division: token * excess / 2^22 < 2^12 * 2^4 / 2^22 stays below 1 / bins.
+    scale = np.uint32(((1 << 22) + bins - 1) // bins)
+    for digit in range(per_token):
+        part = symbols[digit * size : (digit + 1) * size]
+        for t in range(part.size):
+            quotient = np.uint32(np.uint32(tokens[t]) * scale) >> np.uint32(22)
+            part[t] = np.uint32(tokens[t]) - quotient * base
+            tokens[t] = quotient

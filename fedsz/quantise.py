@@ -7,7 +7,8 @@ where both sides hold the global model, as it is rare given that (reference.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -33,6 +34,12 @@ class FedSZQ(LossyCodec):
     guarantees_bound: ClassVar[bool] = True
     group_elements: ClassVar[int] = 1 << 17
 
+    @classmethod
+    def why_unavailable(cls) -> tuple[str, str] | None:
+        if sys.byteorder == "big":
+            return "its kernels are written for little-endian machines", "use sz3-nopred, the nearest to it"
+        return None
+
     def encode(self, values: Floats, bound: float, *, reference: Floats | None = None) -> bytes:
         return self.encode_many([values], [bound], [reference])
 
@@ -54,27 +61,23 @@ class FedSZQ(LossyCodec):
         low = min(grid.low for grid in grids)
         bins = max(grid.low + grid.bins for grid in grids) - low
         grids = [Grid(grid.step, low, bins) for grid in grids]
-        sources = [_Quantised(*of_tensor) for of_tensor in zip(tensors, grids, bounds, strict=True)]
-
         conditional = references[0] is not None
         head = bytes((_CONDITIONAL if conditional else _PLAIN,))
         head += np.array([grid.step for grid in grids], dtype.newbyteorder("<")).tobytes()
         head += write_varints([2 * low if low >= 0 else -2 * low - 1, bins])
-        if bins == 1:
-            for source in sources:
-                source.prove()
-            return head
-        if conditional:
+        if conditional and bins > 1:
             blobs = [
-                reference.encode(source, grid, base)
-                for source, grid, base in zip(sources, grids, references, strict=True)
+                reference.encode(_Quantised([values], [grid], [bound]), grid, base)
+                for values, grid, bound, base in zip(tensors, grids, bounds, references, strict=True)
                 if base is not None
             ]
             return b"".join((head, write_varints(len(blob) for blob in blobs), *blobs))
-        if len(sources) == 1:
-            return head + entropy.encode(sources[0], tensors[0].size, bins)
-        together = np.concatenate([source.whole() for source in sources])
-        return head + entropy.encode(entropy.slices(together), together.size, bins)
+        source = _Quantised(tensors, grids, bounds)
+        if bins == 1:
+            for first in entropy.chunks(source.size):
+                source(first)  # proves the bound
+            return head
+        return head + entropy.encode(source, source.size, bins)
 
     def decode_many(
         self,
@@ -100,39 +103,32 @@ class FedSZQ(LossyCodec):
                 reference.decode(Reader(reader.take(length), "fedsz-q block"), grid, base, values)
             reader.end()
         else:
-            parts = entropy.decode(reader, sum(counts), grids[0].bins)
-            if len(counts) > 1:
-                parts = iter(
-                    np.split(np.concatenate([part.copy() for part in parts]), np.cumsum(counts[:-1]))
-                )
-            _fill(parts, results, grids)
+            _fill(entropy.decode(reader, sum(counts), grids[0].bins), results, grids)
         return results
 
 
 class _Quantised:
-    """The symbols of a tensor, a chunk at a time and proven; the last chunk is kept."""
+    """The symbols of tensors, one after the other, a chunk at a time; proven, and the last chunk kept."""
 
-    def __init__(self, values: Floats, grid: Grid, bound: float) -> None:
-        self._values, self._grid, self._bound = values, grid, bound
-        self._scratch = np.empty(min(values.size, entropy.CHUNK), symbol_dtype(grid.bins))
+    def __init__(self, tensors: Sequence[Floats], grids: Sequence[Grid], bounds: Sequence[float]) -> None:
+        self._parts = list(zip(tensors, grids, bounds, strict=True))
+        self.size = sum(values.size for values in tensors)
+        self._scratch = np.empty(min(self.size, entropy.CHUNK), symbol_dtype(grids[0].bins))
         self._made = -1
 
     def __call__(self, first: int) -> Symbols:
-        values = self._values[first : first + entropy.CHUNK]
-        symbols = self._scratch[: values.size]
-        if self._made != first:
-            quantise(values, self._grid, self._bound, symbols)
-            self._made = first
+        symbols = self._scratch[: min(entropy.CHUNK, self.size - first)]
+        if self._made == first:
+            return symbols
+        start = 0
+        for values, grid, bound in self._parts:
+            begin, end = max(start, first), min(start + values.size, first + symbols.size)
+            if begin < end:
+                part = values[begin - start : end - start]
+                quantise(part, grid, bound, symbols[begin - first : end - first])
+            start += values.size
+        self._made = first
         return symbols
-
-    def prove(self) -> None:
-        """Quantise all of it; CannotEncodeError where some value would not decode within the bound."""
-        for first in entropy.chunks(self._values.size):
-            self(first)
-
-    def whole(self) -> Symbols:
-        """All symbols at once."""
-        return np.concatenate([self(first).copy() for first in entropy.chunks(self._values.size)])
 
 
 def _read_grids(reader: Reader, tensors: int, dtype: np.dtype[np.floating]) -> Iterator[Grid]:
@@ -151,13 +147,17 @@ def _read_grids(reader: Reader, tensors: int, dtype: np.dtype[np.floating]) -> I
         yield Grid(step, low, bins)
 
 
-def _fill(parts: Iterator[Symbols], results: Sequence[Floats], grids: Sequence[Grid]) -> None:
-    """Values from symbols: the chunks of one tensor, or one part for each of several."""
-    if len(results) > 1:
-        for values, grid, part in zip(results, grids, parts, strict=True):
-            dequantise(part, grid, values)
-        return
-    first = 0
-    for part in parts:
-        dequantise(part, grids[0], results[0][first : first + part.size])
-        first += part.size
+def _fill(parts: Iterable[Symbols], results: Sequence[Floats], grids: Sequence[Grid]) -> None:
+    """Values of tensors from symbols of one after the other, cut in other places."""
+    targets = iter(zip(results, grids, strict=True))
+    values, grid = next(targets)
+    filled = 0
+    for symbols in parts:
+        used = 0
+        while used < symbols.size:
+            if filled == values.size:
+                values, grid = next(targets)
+                filled = 0
+            size = min(symbols.size - used, values.size - filled)
+            dequantise(symbols[used : used + size], grid, values[filled : filled + size])
+            used, filled = used + size, filled + size

@@ -167,13 +167,13 @@ def _read_in_contexts(reader: Reader, alphabet: int, grid: Grid, reference: Floa
     starts = entropy.chunks(reference.size)
     most = entropy.padded_size(min(reference.size, entropy.CHUNK))
     contexts, tokens = np.empty(most, np.uint8), np.empty(most, np.uint16)
-    for first, length in zip(starts, reader.varints(len(starts)), strict=True):
+    streams = entropy.Streams(reader, len(starts))
+    for first in starts:
         part = reference[first : first + entropy.CHUNK]
         size = entropy.padded_size(part.size)
         contexts[part.size : size] = 0
         _find_contexts(*_lens(grid, part), contexts[: part.size])
-        stream = entropy.padded_stream(reader, length)
-        if not tans.decode_in_contexts(stream, tables, precision, contexts[:size], tokens[:size]):
+        if not tans.decode_in_contexts(streams.next(), tables, precision, contexts[:size], tokens[:size]):
             raise MalformedPayloadError("fedsz-q: damaged token stream")
         yield tokens[: part.size]
     reader.end()
