@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from netem.flow import Direction, FlowRequest
-from netem.link import LinkSpec, Topology
+from netem.link import HIGHEST_RATE_BPS, LinkSpec, Topology
 from testbed.round import ClientPlan
 
 
@@ -79,6 +79,9 @@ def choose(
     wanted = tuple(directions)
     plans = list(plans)
     k, because = host.longest_k, f"the largest dilation in use ({host.longest_k:g})"
+    fastest_bps = max(topology.server.uplink.rate_bps, topology.server.downlink.rate_bps)
+    if HIGHEST_RATE_BPS / fastest_bps < k:
+        k, because = HIGHEST_RATE_BPS / fastest_bps, "the server's link, at the highest rate that can be asked for"
     for direction in wanted:
         shared = topology.server.downlink if direction == "uplink" else topology.server.uplink
         total = 0.0
