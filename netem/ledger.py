@@ -92,6 +92,11 @@ class Ledger:
         self._write({"note": [kind, name]})
         self._notes.append((kind, name))
 
+    def remove(self, kind: str, name: str) -> None:
+        """Remove what was noted, if it is still there, and write that down."""
+        _REMOVERS[kind][1](name)
+        self.gone(kind, name)
+
     def gone(self, kind: str, name: str) -> None:
         """Write down, after it was removed, that *name* exists no more."""
         self._notes.remove((kind, name))
@@ -265,7 +270,12 @@ def _remove_process(name: str) -> bool:
 def _remove_interface(name: str) -> bool:
     if not Path(f"/sys/class/net/{name}").exists():
         return False
-    _run("ip", "link", "del", "dev", name)
+    try:
+        _run("ip", "link", "del", "dev", name)
+    except CommandError:  # its other end's namespace may have taken it along in between
+        if Path(f"/sys/class/net/{name}").exists():
+            raise
+        return False
     return True
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import socket
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ SwitchKind = Literal["bridge", "ovs"]
 SWITCH, SERVER, FIRST_CLIENT = 0, 1, 2
 PREFIX_LENGTH = 8
 _BASE_ADDRESS = int(ipaddress.IPv4Address("10.0.0.0"))
+_PREFIX = "fz"
 _HOST_IFINDEX = 10
 _PORT_IFINDEX = 1000
 _SETTINGS = {
@@ -63,7 +63,8 @@ class Star:
     """
 
     def __init__(self, stack: ExitStack, ledger: Ledger, clients: int, switch: SwitchKind) -> None:
-        self._run = f"fz{ledger.run_id}"
+        self._run = f"{_PREFIX}{ledger.run_id}"
+        self._switch = switch
         indices = range(SERVER, FIRST_CLIENT + clients)
         LeanMininet.raise_file_limit(8 * clients)
         holders = Holders(note_processes(stack, ledger))
@@ -79,9 +80,13 @@ class Star:
             build=False,
         )
         if switch == "ovs":
-            note(stack, ledger, "ovs-bridge", f"{self._run}s")
-            for index in indices:
-                note(stack, ledger, "interface", self._port_name(index))
+            names = [
+                ("ovs-bridge", f"{self._run}s"),
+                *(("interface", self._port_name(index)) for index in indices),
+            ]
+            for kind, name in names:
+                ledger.note(kind, name)
+                stack.callback(ledger.remove, kind, name)
         stack.callback(self.net.stop)
         bridge = self.net.addSwitch(f"{self._run}s", dpid="1", inNamespace=switch == "bridge")
         hosts = {index: self.net.addHost(f"{self._run}h{index}") for index in indices}
@@ -91,8 +96,7 @@ class Star:
             index: Interface(index, f"{host.name}-0", _HOST_IFINDEX) for index, host in hosts.items()
         }
         self.ports = {
-            index: Interface(SWITCH, self._port_name(index), self._port_number(index, switch))
-            for index in hosts
+            index: Interface(SWITCH, self._port_name(index), self._port_number(index)) for index in hosts
         }
         self.net.build()
         self.net.start()
@@ -100,8 +104,11 @@ class Star:
     def _port_name(self, index: int) -> str:
         return f"{self._run}s-{index}"
 
-    def _port_number(self, index: int, switch: SwitchKind) -> int:
-        return _PORT_IFINDEX + index if switch == "bridge" else socket.if_nametoindex(self._port_name(index))
+    def _port_number(self, index: int) -> int:
+        """Interface number of a port. In the host's namespace, where others have theirs, far up and by run."""
+        if self._switch == "bridge":
+            return _PORT_IFINDEX + index
+        return (1 << 24) + (int(self._run.removeprefix(_PREFIX), 16) << 10) + index
 
     def _make_links(self, bridge: Any, hosts: dict[int, Any], switch: SwitchKind) -> None:
         """Every veth pair, with its host's end in the host's namespace, in one batch."""
@@ -110,13 +117,10 @@ class Star:
             lines += [f"link add name {bridge.name} type bridge", f"link set {bridge.name} up"]
         for index, host in hosts.items():
             port = self._port_name(index)
-            number = (
-                f"index {_PORT_IFINDEX + index} " if switch == "bridge" else ""
-            )  # the host's numbers are taken
             join = f"master {bridge.name} " if switch == "bridge" else ""
             pair = (
-                f"link add name {port} {number}mtu {MTU_BYTES} type veth peer name {host.name}-0 "
-                f"index {_HOST_IFINDEX} address {link_address(index)} mtu {MTU_BYTES} netns {host.pid}"
+                f"link add name {port} index {self._port_number(index)} mtu {MTU_BYTES} type veth "
+                f"peer name {host.name}-0 index {_HOST_IFINDEX} address {link_address(index)} mtu {MTU_BYTES} netns {host.pid}"
             )
             lines += [pair, f"link set {port} {join}up"]
         run_batch("ip", lines, bridge.pid if switch == "bridge" else None)
@@ -145,15 +149,15 @@ class Star:
         }
 
 
-def note(stack: ExitStack, ledger: Ledger, kind: str, name: str) -> None:
-    """Write down that something will exist, and, when the stack is unwound past here, that it is gone."""
-    ledger.note(kind, name)
-    stack.callback(ledger.gone, kind, name)
-
-
 def note_processes(stack: ExitStack, ledger: Ledger) -> Callable[[int], None]:
-    """A function that writes down processes by number."""
-    return lambda pid: note(stack, ledger, "process", process_name(pid))
+    """A function that writes down processes by number, and, when the stack is unwound past there, that they are gone."""
+
+    def note(pid: int) -> None:
+        name = process_name(pid)
+        ledger.note("process", name)
+        stack.callback(ledger.gone, "process", name)
+
+    return note
 
 
 def address(index: int) -> str:

@@ -216,7 +216,6 @@ def test_reordering_lets_some_overtake_and_loses_none(network):
     assert any(later < earlier for earlier, later in pairwise(arrived))
 
 
-@pytest.mark.xfail(strict=True, reason="netem keeps what a change does not name; `reorder 0%` takes it off")
 def test_reordering_is_taken_off_in_place(network):
     network.reshape(topology(LinkSpec(1e9, delay_s=0.02, reorder=0.1)))
     network.reshape(topology(LinkSpec(1e9, delay_s=0.02)))

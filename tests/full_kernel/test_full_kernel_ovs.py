@@ -54,7 +54,6 @@ def bridges() -> list[str]:
     return subprocess.run(["ovs-vsctl", "list-br"], capture_output=True, text=True, check=True).stdout.split()
 
 
-@pytest.mark.xfail(strict=True, reason="MininetNetwork builds a Linux bridge whatever switch it is asked for")
 def test_a_network_around_an_open_vswitch_carries_what_the_model_says(services, tmp_path):
     assert openvswitch().ok, openvswitch()
     fast = LinkSpec(1e9)
