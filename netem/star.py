@@ -118,11 +118,10 @@ class Star:
         for index, host in hosts.items():
             port = self._port_name(index)
             join = f"master {bridge.name} " if switch == "bridge" else ""
-            pair = (
-                f"link add name {port} index {self._port_number(index)} mtu {MTU_BYTES} type veth "
-                f"peer name {host.name}-0 index {_HOST_IFINDEX} address {link_address(index)} mtu {MTU_BYTES} netns {host.pid}"
-            )
-            lines += [pair, f"link set {port} {join}up"]
+            near = f"name {port} index {self._port_number(index)} mtu {MTU_BYTES}"
+            far = f"name {host.name}-0 index {_HOST_IFINDEX} address {link_address(index)} mtu {MTU_BYTES}"
+            lines.append(f"link add {near} type veth peer {far} netns {host.pid}")
+            lines.append(f"link set {port} {join}up")
         run_batch("ip", lines, bridge.pid if switch == "bridge" else None)
         for index, host in hosts.items():
             link = self.net.addLink(bridge, host, port1=index, port2=0)
@@ -150,7 +149,7 @@ class Star:
 
 
 def note_processes(stack: ExitStack, ledger: Ledger) -> Callable[[int], None]:
-    """A function that writes down processes by number, and, when the stack is unwound past there, that they are gone."""
+    """A function that writes down processes by number, and that they are gone when the stack is unwound past there."""
 
     def note(pid: int) -> None:
         name = process_name(pid)
