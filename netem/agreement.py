@@ -103,9 +103,14 @@ def compare(
         TransferError: an emulated transfer failed or is not done in time.
     """
     plan = sorted(schedule, key=lambda flow: flow.at_s)
-    results = _emulate(topology, plan, state_dir, congestion_control, dilation, limit_s)
+    began_s, results = _emulate(topology, plan, state_dir, congestion_control, dilation, limit_s)
     first_s = min(result.started_s for result in results)
-    network = ModelNetwork(topology, congestion_control=congestion_control, dilation=dilation)
+    network = ModelNetwork(
+        topology,
+        congestion_control=congestion_control,
+        dilation=dilation,
+        trace_from_s=began_s - first_s,
+    )
     for result in sorted(results, key=lambda result: result.started_s):
         flow = plan[result.flow_id]
         request = FlowRequest(result.flow_id, flow.client, flow.direction, flow.payload_bytes)
@@ -131,19 +136,23 @@ def _emulate(
     congestion_control: CongestionControl,
     dilation: float,
     limit_s: float,
-) -> list[FlowResult]:
+) -> tuple[float, list[FlowResult]]:
+    """The instant at which traces began, and what came of the flows; the times of both are the wall's."""
     # Incompressible, and the same for flows of one size: what is in them makes no difference to a link.
     payloads = {flow.payload_bytes: os.urandom(flow.payload_bytes) for flow in plan}
     used = {flow.client for flow in plan}
     links: dict[str, AccessLink] = {name: link for name, link in topology.clients.items() if name in used}
     done: list[FlowResult] = []
+    network_topology = replace(topology, clients=links)
     with MininetNetwork(
-        replace(topology, clients=links),
+        network_topology,
         state_dir=state_dir,
         congestion_control=congestion_control,
         dilation=dilation,
     ) as network:
+        network.prepare(payloads.values())
         began_s = time.monotonic()
+        network.reshape(network_topology, dilation, trace_from_s=began_s)
         for flow_id, flow in enumerate(plan):
             while (left_s := began_s + flow.at_s / dilation - time.monotonic()) > 0:
                 done += network.wait(left_s)
@@ -155,7 +164,7 @@ def _emulate(
     for result in done:
         if result.status != "ok":
             raise TransferError(f"{result.client} {result.direction}: {result.error}")
-    return done
+    return began_s, done
 
 
 def as_rows(comparisons: Sequence[Comparison]) -> Iterator[tuple[str, ...]]:
