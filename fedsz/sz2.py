@@ -97,7 +97,7 @@ class Sz2(LossyCodec):
     def why_unavailable(cls) -> tuple[str, str] | None:
         try:
             _library()
-        except (ImportError, OSError, AttributeError) as error:
+        except (ImportError, OSError, AttributeError, TypeError) as error:
             return f"SZ 2.1 did not load ({error})", "install hdf5plugin (pip install 'hdf5plugin>=5.0')"
         return None
 
