@@ -19,9 +19,11 @@ from typing import Literal
 from netem.netlink import CREATE, attribute, nested
 from netem.shaper import (
     CLASS_HANDLE,
+    CUTTER_HANDLE,
     CUTTER_RATE_BYTES_S,
     FRAME_BYTES,
     LEAST_QUEUE_BYTES,
+    NETEM_HANDLE,
     ROOT_HANDLE,
     Shape,
 )
@@ -41,6 +43,7 @@ from netem.traffic_control import (
     _TC_ROOT,
     _TCMSG,
     _TICK_NS,
+    QueueState,
     TrafficControl,
     _netem_options,
     _tbf_options,
@@ -81,6 +84,16 @@ def member_shape(whole: Shape, member: int, count: int) -> Shape:
     if netem is not None and netem.seed is not None:  # or all members would lose the same packets
         netem = replace(netem, seed=(netem.seed + member) % 2**64)
     return replace(whole, queue_bytes=queue, netem=netem)
+
+
+def member_states(states: Sequence[QueueState], member: int) -> list[QueueState]:
+    """What the kernel has for one member, under the handles that a link of its own would have."""
+    own = {
+        cutter_handle(member): CUTTER_HANDLE,
+        netem_handle(member): NETEM_HANDLE,
+        CLASS_HANDLE: CLASS_HANDLE,
+    }
+    return [replace(state, handle=own[state.handle]) for state in states if state.handle in own]
 
 
 class SharedTrafficControl(TrafficControl):
