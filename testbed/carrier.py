@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -58,8 +58,18 @@ class Carrier(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-    def play(self, scenario: Scenario, plans: Sequence[ClientPlan], aggregate_s: float) -> Played:
-        """Play one round; *scenario* may differ from cell to cell in anything but its clients' names."""
+    def play(
+        self,
+        scenario: Scenario,
+        plans: Sequence[ClientPlan],
+        aggregate_s: float,
+        started_s: float = 0.0,
+    ) -> Played:
+        """Play one round; *scenario* may differ from cell to cell in anything but its clients' names.
+
+        Args:
+            started_s: when the round begins in its cell, emulated; traces have run on until then.
+        """
         ...
 
 
@@ -81,16 +91,23 @@ class ModelCarrier:
     ) -> None:
         pass
 
-    def play(self, scenario: Scenario, plans: Sequence[ClientPlan], aggregate_s: float) -> Played:
+    def play(
+        self,
+        scenario: Scenario,
+        plans: Sequence[ClientPlan],
+        aggregate_s: float,
+        started_s: float = 0.0,
+    ) -> Played:
         """See `Carrier`."""
         network = ModelNetwork(
             scenario.topology(),
             congestion_control=_modelled(scenario.network.congestion_control),
             timeout_s=scenario.network.timeout_s,
+            trace_from_s=-started_s,
         )
         with network:
             outcome = _run(
-                ModelledEnvironment(network), scenario, [_sized(plan) for plan in plans], aggregate_s
+                ModelledEnvironment(network), scenario, [plan.sized() for plan in plans], aggregate_s
             )
         return Played(outcome, 1.0, "modelled links need none", 0.0, {}, [], None)
 
@@ -128,7 +145,13 @@ class MininetCarrier:
     ) -> None:
         self.network.__exit__(kind, error, trace)
 
-    def play(self, scenario: Scenario, plans: Sequence[ClientPlan], aggregate_s: float) -> Played:
+    def play(
+        self,
+        scenario: Scenario,
+        plans: Sequence[ClientPlan],
+        aggregate_s: float,
+        started_s: float = 0.0,
+    ) -> Played:
         """See `Carrier`."""
         topology = scenario.topology()
         asked = scenario.network.dilation
@@ -148,7 +171,7 @@ class MininetCarrier:
         env = EmulatedEnvironment(self.network, dilation=dilation, wall=self._wall, flow_ids=self._flow_ids)
         outcome = _run(env, scenario, plans, aggregate_s)
         digests = self.network.digests()
-        expected = ModelCarrier().play(scenario, plans, aggregate_s).outcome
+        expected = ModelCarrier().play(scenario, plans, aggregate_s, started_s).outcome
         untrusted, checks = _judge(topology, outcome, expected, self._host)
         arrived = {
             client.client: digests.get(client.uplink.flow.flow_id, "")
@@ -163,15 +186,6 @@ def _modelled(congestion_control: str) -> CongestionControl:
     """The model knows fewer algorithms than kernels do; they differ only where packets are lost."""
     known: dict[str, CongestionControl] = {name: name for name in CONGESTION_CONTROLS}
     return known.get(congestion_control, "cubic")
-
-
-def _sized(plan: ClientPlan) -> ClientPlan:
-    """The plan with numbers of bytes for payloads: hashing them again would only cost time."""
-    return replace(plan, downlink=_size(plan.downlink), uplink=_size(plan.uplink))
-
-
-def _size(payload: bytes | int) -> int:
-    return payload if isinstance(payload, int) else len(payload)
 
 
 def _run(

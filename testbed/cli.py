@@ -37,7 +37,19 @@ def _parser() -> argparse.ArgumentParser:
 
     sweep = scenario_command("sweep", "run every cell of a scenario's sweep and find the crossover bandwidth")
     sweep.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with an interrupted sweep")
-    scenario_command("run", "run a scenario once, as it stands, without its sweep")
+    run = scenario_command("run", "run a scenario once, as it stands, without its sweep")
+    for command in (sweep, run):
+        command.add_argument(
+            "--replay",
+            type=Path,
+            metavar="FOLDER",
+            help="take all work from an earlier run and play it over this network; nothing is trained",
+        )
+        command.add_argument(
+            "--keep-payloads",
+            action="store_true",
+            help="keep every payload in the result folder, so that it can be replayed over real links",
+        )
     scenario_command(
         "validate", "hold modelled against emulated transfers on a scenario; 1 where they disagree"
     )
@@ -72,8 +84,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except (TestbedError, *commands.EXPECTED) as error:
-        print(f"testbed: {error}", file=sys.stderr)
+        print(f"testbed: {_in_words(error)}", file=sys.stderr)
         return CANNOT if isinstance(error, commands.MACHINE_CANNOT) else FAILED
+
+
+def _in_words(error: Exception) -> str:
+    """``out/rounds.jsonl: No space left on device`` instead of Python's form with a number and quotes."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 if __name__ == "__main__":

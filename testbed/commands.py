@@ -132,7 +132,16 @@ def _load(options: argparse.Namespace) -> Scenario:
 
 def _start(scenario: Scenario, options: argparse.Namespace) -> int:
     folder = options.out or sweeps.default_folder(scenario)
-    _measure(folder, lambda: sweeps.start(scenario, folder, mode=_mode(options)))
+    _measure(
+        folder,
+        lambda: sweeps.start(
+            scenario,
+            folder,
+            mode=_mode(options),
+            replay=options.replay,
+            keep_payloads=options.keep_payloads,
+        ),
+    )
     return _answer(folder, options)
 
 

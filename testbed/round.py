@@ -7,7 +7,7 @@ time-outs of measured length and for flows of whichever engine the environment d
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import simpy
@@ -45,6 +45,14 @@ class ClientPlan:
     unpack_s: float = 0.0
     fails: str = ""
     silent_after_s: float | None = None
+
+    def sized(self) -> ClientPlan:
+        """The plan with numbers of bytes for payloads."""
+        return replace(self, downlink=_size(self.downlink), uplink=_size(self.uplink))
+
+
+def _size(payload: bytes | int) -> int:
+    return payload if isinstance(payload, int) else len(payload)
 
 
 @dataclass

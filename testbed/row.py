@@ -21,7 +21,7 @@ PARTS = ("downlink", "train", "compress", "uplink", "decompress", "aggregate", "
 SUM_TOLERANCE_S = 1e-6
 
 Status = Literal["ok", "failed", "dropped"]
-Source = Literal["measured", "drawn", "modelled"]
+Source = Literal["measured", "drawn", "modelled", "replayed"]
 
 
 @dataclass(frozen=True)

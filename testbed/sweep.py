@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from netem.capabilities import require_for
 from netem.ledger import Ledger
 from testbed import manifest
-from testbed.carrier import open_carrier
+from testbed.carrier import Carrier, open_carrier
 from testbed.cells import Cell
 from testbed.errors import RecordError
 from testbed.experiment import Experiment
+from testbed.payloads import PayloadStore
 from testbed.progress import Mode, Progress
 from testbed.record import MANIFEST, RowWriter, add_manifest, create_folder
+from testbed.replay import Recording, Replay
 from testbed.scenario import Scenario, loads
 from testbed.work import Workbench
 
@@ -47,19 +52,33 @@ def require(scenario: Scenario) -> None:
         require_for(scenario.topology(), scenario.network.congestion_control, "auto")
 
 
-def start(scenario: Scenario, folder: Path, *, mode: Mode = "auto") -> None:
+def start(
+    scenario: Scenario,
+    folder: Path,
+    *,
+    mode: Mode = "auto",
+    replay: Path | None = None,
+    keep_payloads: bool = False,
+) -> None:
     """Measure every cell of *scenario* into *folder*.
+
+    Args:
+        replay: a result folder whose work is played instead of working anew.
+        keep_payloads: keep every payload in *folder*, so that it can be replayed over real links.
 
     Raises:
         CapabilityError: this machine cannot; nothing was started.
+        RecordError: *replay* does not hold the work of every cell.
         ResultsExistError: *folder* holds a run already.
     """
     require(scenario)
-    run = secrets.token_hex(4)
+    recording = Recording(replay) if replay else None
+    run = secrets.token_hex(4) if recording is None else _replay_id(scenario, recording)
     with ExitStack() as stack:
-        bench = stack.enter_context(_workbench(scenario, stack))
-        create_folder(folder, manifest.collect(scenario, run, extra=_extra(bench)))
-        _measure(scenario, run, folder, bench, mode)
+        player = _player(scenario, folder, recording, stack, keep_payloads=keep_payloads)
+        create_folder(folder, manifest.collect(scenario, run, extra=player.manifest))
+        writer = stack.enter_context(RowWriter(folder))
+        _measure(scenario, run, writer, player, mode)
 
 
 def resume(folder: Path, *, mode: Mode = "auto") -> Scenario:
@@ -71,34 +90,70 @@ def resume(folder: Path, *, mode: Mode = "auto") -> Scenario:
         first = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         scenario = loads(json.dumps(first["scenario"]), str(folder / MANIFEST))
         run = first["run"]
+        replayed = first.get("replay")
+        recording = Recording(Path(replayed["folder"])) if replayed else None
     except (OSError, ValueError, KeyError) as error:
         raise RecordError(str(folder), f"holds no run that could go on ({error})") from error
+    if recording is not None and recording.run != replayed["run"]:
+        raise RecordError(str(recording.folder), f"is run {recording.run}, not {replayed['run']} as before")
     require(scenario)
     with ExitStack() as stack:
-        bench = stack.enter_context(_workbench(scenario, stack))
-        add_manifest(folder, manifest.collect(scenario, run, extra=_extra(bench)))
-        _measure(scenario, run, folder, bench, mode)
+        keep_payloads = bool(first.get("keep_payloads"))
+        player = _player(scenario, folder, recording, stack, keep_payloads=keep_payloads)
+        writer = stack.enter_context(
+            RowWriter(folder)
+        )  # before anything is written: another sweep may be at it
+        add_manifest(folder, manifest.collect(scenario, run, extra=player.manifest))
+        _measure(scenario, run, writer, player, mode)
     return scenario
 
 
-def _workbench(scenario: Scenario, stack: ExitStack) -> Workbench:
+@dataclass(frozen=True)
+class _Player:
+    """What plays cells once there is a carrier, what ``run.json`` says of it, and what the user is told first."""
+
+    open: Callable[[str, Carrier, Progress], Experiment | Replay]
+    manifest: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+
+def _player(
+    scenario: Scenario, folder: Path, recording: Recording | None, stack: ExitStack, *, keep_payloads: bool
+) -> _Player:
+    if recording is not None:
+        recording.require(scenario)
+        found = recording
+        return _Player(
+            lambda run, carrier, _: Replay(run, found, carrier),
+            {"replay": {"run": found.run, "folder": str(found.folder.resolve())}},
+            (f"work: REPLAYED from {found.folder}; nothing is trained or compressed",),
+        )
     held = any(fleet.limits == "quota" for fleet in scenario.fleets)
-    return Workbench(scenario, ledger=stack.enter_context(Ledger(state_dir())) if held else None)
+    ledger = stack.enter_context(Ledger(state_dir())) if held else None
+    bench = stack.enter_context(Workbench(scenario, ledger=ledger))
+    payloads = PayloadStore(folder) if keep_payloads else None
+    source = bench.dataset.source
+    return _Player(
+        lambda run, carrier, progress: Experiment(run, bench, carrier, progress.phase, payloads),
+        {"data": source, "data_note": bench.data_note, "keep_payloads": keep_payloads},
+        (f"data: {source}", *([bench.data_note] if bench.data_note else [])),
+    )
 
 
-def _extra(bench: Workbench) -> dict[str, str]:
-    return {"data": bench.dataset.source, "data_note": bench.data_note}
+def _replay_id(scenario: Scenario, recording: Recording) -> str:
+    """Over modelled links a replay is a function of what goes in, and so is its id."""
+    if scenario.network.engine == "mininet":
+        return secrets.token_hex(4)
+    return hashlib.sha256(f"{recording.run} {json.dumps(scenario.to_dict())}".encode()).hexdigest()[:8]
 
 
-def _measure(scenario: Scenario, run: str, folder: Path, bench: Workbench, mode: Mode) -> None:
+def _measure(scenario: Scenario, run: str, writer: RowWriter, player: _Player, mode: Mode) -> None:
     cells = scenario.cells()
     with ExitStack() as stack:
-        writer = stack.enter_context(RowWriter(folder))
         weights = _weights(cells)
         progress = stack.enter_context(Progress(sum(weights.values()), unit="cell", mode=mode))
-        progress.note(f"data: {bench.dataset.source}")
-        if bench.data_note:
-            progress.note(bench.data_note)
+        for note in player.notes:
+            progress.note(note)
         missing = [cell for cell in cells if cell.index not in writer.done]
         if len(missing) < len(cells):
             skipped = [cell for cell in cells if cell.index in writer.done]
@@ -109,7 +164,7 @@ def _measure(scenario: Scenario, run: str, folder: Path, bench: Workbench, mode:
         carrier = stack.enter_context(open_carrier(scenario, state_dir()))
         for thing in getattr(getattr(carrier, "network", None), "swept", ()):
             progress.note(f"removed what a dead run left behind: {thing}")
-        experiment = Experiment(run, bench, carrier, progress.phase)
+        experiment = player.open(run, carrier, progress)
         for cell in missing:
             rows, done = experiment.cell(cell)
             for row in rows:

@@ -1,0 +1,68 @@
+"""What a cell has come to: its rows, its clock, and the notes that stay with it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from testbed.carrier import Played
+from testbed.cells import Cell
+from testbed.client_work import ClientWork, row_of
+from testbed.fidelity import to_notes
+from testbed.record import CellDone, Row
+
+
+class CellLog:
+    """Collects the rounds of one cell.
+
+    Args:
+        run: id that goes into every row.
+        engine: which carried the bytes.
+    """
+
+    def __init__(self, run: str, cell: Cell, engine: str) -> None:
+        self._run, self._cell, self._engine = run, cell, engine
+        self._began = time.monotonic()
+        self._transfer_wall_s = self._transfer_emulated_s = 0.0
+        self._notes: dict[str, Any] = {"dilation_because": [], "transfers": [], "work": []}
+        self.rows: list[Row] = []
+        self.clock_s = 0.0  # emulated: when the next round begins
+
+    def add(
+        self, works: Sequence[ClientWork], played: Played, aggregate_s: float, accuracy: float | None
+    ) -> None:
+        """One more round, in the order of its clients."""
+        number = len(self._notes["work"])
+        for work, outcome in zip(works, played.outcome.clients, strict=True):
+            self.rows.append(
+                row_of(
+                    self._run, self._cell, number, self.clock_s, work, outcome, played, self._engine, accuracy
+                )
+            )
+            for transfer in (outcome.downlink, outcome.uplink):
+                self._transfer_emulated_s += transfer.seconds if transfer else 0.0
+        self.clock_s += played.outcome.round_s
+        self._transfer_wall_s += played.transfer_wall_s
+        self._notes["dilation_because"].append(played.because)
+        self._notes["transfers"].extend(to_notes(played.checks))
+        self._notes["work"].append(
+            {
+                "aggregate_s": aggregate_s,
+                "accuracy": accuracy,
+                "averaged": [client.client for client in played.outcome.clients if client.status == "ok"],
+                "clients": [work.to_note() for work in works],
+            }
+        )
+
+    def done(self) -> CellDone:
+        """The cell is complete."""
+        return CellDone(
+            cell=self._cell.index,
+            rows=len(self.rows),
+            wall_s=time.monotonic() - self._began,
+            transfer_wall_s=self._transfer_wall_s,
+            transfer_emulated_s=self._transfer_emulated_s,
+            emulated_s=self.clock_s,
+            notes=self._notes,
+        )

@@ -1,0 +1,116 @@
+"""What one client's round is made of before a packet flies: the plan, and all that its row will say besides times.
+
+A cell's notes keep it (``work`` in ``cells.jsonl``), so that the same round can be played over another network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from testbed.carrier import Played
+from testbed.cells import Cell
+from testbed.round import PARTS, ClientOutcome, ClientPlan
+from testbed.row import CodecUsed, Row, Source
+
+# Parts of a round that are work, and not a transfer or waiting.
+WORK_PARTS = ("train", "compress", "decompress", "aggregate")
+
+
+@dataclass
+class ClientWork:
+    """One client's work of one round.
+
+    Attributes:
+        codec: what the update was coded with.
+        update_bytes: sum of ``nbytes`` of the arrays in the update.
+        uplink_digest, downlink_digest: SHA-256 (hex) of the payloads; empty where nothing is sent.
+        samples: how much the update weighs in the average; 0 where there is none.
+        source: part -> how its duration came about.
+    """
+
+    plan: ClientPlan
+    codec: CodecUsed
+    update_bytes: int
+    uplink_digest: str = ""
+    downlink_digest: str = ""
+    samples: int = 0
+    reference: bool = False
+    max_error: float | None = None
+    max_error_over_bound: float | None = None
+    source: dict[str, Source] = field(default_factory=dict)
+
+    def to_note(self) -> dict[str, Any]:
+        """Plain data; payloads become their sizes."""
+        return asdict(replace(self, plan=self.plan.sized()))
+
+    @classmethod
+    def from_note(cls, note: Mapping[str, Any]) -> ClientWork:
+        """What `to_note` gave; TypeError or KeyError where it is something else."""
+        known = {item.name for item in fields(cls)}
+        values = {name: value for name, value in note.items() if name in known}
+        return cls(**{**values, "plan": ClientPlan(**note["plan"]), "codec": CodecUsed(**note["codec"])})
+
+
+def refuse_damaged(work: ClientWork, outcome: ClientOutcome, played: Played) -> None:
+    """An update of which something else arrived than was sent has failed and is not averaged."""
+    if outcome.status != "ok" or played.arrived is None:
+        return
+    if played.arrived.get(work.plan.client) != work.uplink_digest:
+        outcome.status = "failed"
+        outcome.reason = "what arrived is not what was sent (SHA-256 differs)"
+
+
+def row_of(
+    run: str,
+    cell: Cell,
+    number: int,
+    started_s: float,
+    work: ClientWork,
+    outcome: ClientOutcome,
+    played: Played,
+    engine: str,
+    accuracy: float | None,
+) -> Row:
+    """The row of one client's round *number*, which began at *started_s* in its cell."""
+    fleet = cell.scenario.fleet_of(work.plan.client)
+    plan = work.plan.sized()
+    assert isinstance(plan.uplink, int)
+    assert isinstance(plan.downlink, int)
+    moved: Source = "measured" if engine == "mininet" else "modelled"
+    because = played.untrusted.get(plan.client, "")
+    return Row(
+        run=run,
+        cell=cell.index,
+        variant=cell.variant,
+        repeat=cell.repeat,
+        round=number,
+        client=plan.client,
+        fleet=fleet.name,
+        device=fleet.device,
+        status=outcome.status,
+        reason=outcome.reason,
+        trusted=not because,
+        untrusted_because=because,
+        engine=engine,
+        dilation=played.dilation,
+        uplink_rate_bps=fleet.uplink.rate_bps,
+        downlink_rate_bps=fleet.downlink.rate_bps,
+        codec=work.codec,
+        started_s=started_s,
+        **{f"{part}_s": outcome.seconds[part] for part in PARTS},
+        round_s=played.outcome.round_s,
+        update_bytes=work.update_bytes,
+        payload_bytes=plan.uplink,
+        downlink_payload_bytes=plan.downlink,
+        link_bytes=outcome.uplink.flow.wire_bytes if outcome.uplink else None,
+        compression_ratio=work.update_bytes / plan.uplink if plan.uplink else None,
+        max_error=work.max_error,
+        max_error_over_bound=work.max_error_over_bound,
+        accuracy=accuracy,
+        source={"downlink": moved, "uplink": moved, **work.source},
+        reference=work.reference,
+        spans=tuple(outcome.spans),
+        values=cell.to_dict()["values"],
+    )
