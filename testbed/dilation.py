@@ -41,7 +41,9 @@ class Dilation:
 
 
 class RoundDilation:
-    """Chooses k for one round: one for its uploads, a smaller one where need be while downloads are still to come.
+    """Chooses k for one round: one for its uploads, another for its downloads.
+
+    Where a fast client's upload may begin while a slow one still downloads, both must suit one k.
 
     Args:
         fixed: k for everything, as a scenario may ask; None to choose the largest at which every transfer of *plans*
@@ -59,17 +61,43 @@ class RoundDilation:
     ) -> None:
         if fixed is None:
             self.uplink = choose(topology, plans, host, ("uplink",))
-            self.both = choose(topology, plans, host, ("uplink", "downlink"))
+            apart = _latest_download_s(topology, plans) * _APART < _earliest_upload_s(topology, plans)
+            self.downlink = choose(topology, plans, host, ("downlink",) if apart else ("uplink", "downlink"))
         else:
-            self.uplink = self.both = Dilation(fixed, "given in the scenario")
+            self.uplink = self.downlink = Dilation(fixed, "given in the scenario")
         self._reshape = reshape
 
     def __call__(self, request: FlowRequest) -> float:
         """The k at which *request*, which ends a silence, and what may follow it run; the links are there by then."""
         # All downloads start together at the beginning of the round, so a silence that an upload ends is behind them.
-        chosen = self.both if request.direction == "downlink" else self.uplink
+        chosen = self.downlink if request.direction == "downlink" else self.uplink
         self._reshape(chosen.k)
         return chosen.k
+
+
+# Downloads are expected to be over by this much before the first upload; estimates are for links without surprises.
+_APART = 1.25
+
+
+def _alone_s(topology: Topology, plan: ClientPlan) -> float:
+    """How long one client's download takes when nobody else's does."""
+    rate = min(topology.clients[plan.client].downlink.rate_bps, topology.server.uplink.rate_bps)
+    return 8 * _size(plan.downlink) / rate + topology.clients[plan.client].downlink.delay_s
+
+
+def _latest_download_s(topology: Topology, plans: Sequence[ClientPlan]) -> float:
+    """By when all downloads are over, at the latest: one after the other through the server's link, then the slowest."""
+    shared_s = sum(8 * _size(plan.downlink) for plan in plans) / topology.server.uplink.rate_bps
+    return shared_s + max(_alone_s(topology, plan) for plan in plans)
+
+
+def _earliest_upload_s(topology: Topology, plans: Sequence[ClientPlan]) -> float:
+    """When the first upload begins, at the earliest."""
+    return min(_alone_s(topology, plan) + plan.unpack_s + plan.train_s + plan.compress_s for plan in plans)
+
+
+def _size(payload: bytes | int) -> int:
+    return payload if isinstance(payload, int) else len(payload)
 
 
 def choose(
@@ -81,14 +109,17 @@ def choose(
     k, because = host.longest_k, f"the largest dilation in use ({host.longest_k:g})"
     fastest_bps = max(topology.server.uplink.rate_bps, topology.server.downlink.rate_bps)
     if HIGHEST_RATE_BPS / fastest_bps < k:
-        k, because = HIGHEST_RATE_BPS / fastest_bps, "the server's link, at the highest rate that can be asked for"
+        k, because = (
+            HIGHEST_RATE_BPS / fastest_bps,
+            "the server's link, at the highest rate that can be asked for",
+        )
     for direction in wanted:
         shared = topology.server.downlink if direction == "uplink" else topology.server.uplink
         total = 0.0
         for plan in plans:
             link: LinkSpec = getattr(topology.clients[plan.client], direction)
             payload: bytes | int = getattr(plan, direction)
-            size = payload if isinstance(payload, int) else len(payload)
+            size = _size(payload)
             rate = min(link.rate_bps, shared.rate_bps)
             total += rate
             for limit, reason in (
