@@ -53,12 +53,13 @@ class StateArray(np.ndarray[Any, np.dtype[Any]]):
     """What `decompress` returns: an ndarray that torch takes for a tensor, so that load_state_dict accepts it.
 
     Torch is not imported for this; torch calls `__torch_function__` on foreign tensor-likes and gets a tensor
-    that shares the array's memory. Results of NumPy operations are plain arrays.
+    that shares the array's memory. Arithmetic keeps the class, so that an average of updates loads as well.
     """
 
     def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False) -> Any:
-        plain = np.asarray(array)
-        return plain[()] if return_scalar else plain
+        if return_scalar:
+            return array[()]
+        return array if isinstance(array, StateArray) else array.view(StateArray)
 
     @classmethod
     def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
