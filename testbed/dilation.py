@@ -7,8 +7,10 @@ measurable at all, and stretches transfers that would be over before a clock can
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from netem.flow import Direction, FlowRequest
 from netem.link import HIGHEST_RATE_BPS, LinkSpec, Topology
@@ -61,7 +63,10 @@ class RoundDilation:
     ) -> None:
         if fixed is None:
             self.uplink = choose(topology, plans, host, ("uplink",))
-            apart = _latest_download_s(topology, plans) * _APART < _earliest_upload_s(topology, plans)
+            traced = any(top_bps(link.downlink) != link.downlink.rate_bps for link in topology.clients.values())
+            apart = not traced and (
+                _latest_download_s(topology, plans) * _APART < _earliest_upload_s(topology, plans)
+            )
             self.downlink = choose(topology, plans, host, ("downlink",) if apart else ("uplink", "downlink"))
         else:
             self.uplink = self.downlink = Dilation(fixed, "given in the scenario")
@@ -86,14 +91,16 @@ def _alone_s(topology: Topology, plan: ClientPlan) -> float:
 
 
 def _latest_download_s(topology: Topology, plans: Sequence[ClientPlan]) -> float:
-    """By when all downloads are over, at the latest: one after the other through the server's link, then the slowest."""
+    """By when all downloads are over at the latest: one after the other through the server's link, then the slowest."""
     shared_s = sum(8 * _size(plan.downlink) for plan in plans) / topology.server.uplink.rate_bps
-    return shared_s + max(_alone_s(topology, plan) for plan in plans)
+    return shared_s + max(plan.pack_s + _alone_s(topology, plan) for plan in plans)
 
 
 def _earliest_upload_s(topology: Topology, plans: Sequence[ClientPlan]) -> float:
     """When the first upload begins, at the earliest."""
-    return min(_alone_s(topology, plan) + plan.unpack_s + plan.train_s + plan.compress_s for plan in plans)
+    return min(
+        plan.pack_s + _alone_s(topology, plan) + plan.unpack_s + plan.train_s + plan.compress_s for plan in plans
+    )
 
 
 def _size(payload: bytes | int) -> int:
@@ -128,8 +135,21 @@ def choose(
                     8 * size / rate / host.shortest_s,
                     f"the {direction} of {plan.client}, the shortest transfer",
                 ),
-                (host.total_bps / min(total, shared.rate_bps), f"the sum of all {direction}s"),
+                (host.total_bps / min(total, top_bps(shared)), f"the sum of all {direction}s"),
             ):
                 if 0 < limit < k:
                     k, because = limit, reason
     return Dilation(k, because)
+
+
+def top_bps(link: LinkSpec) -> float:
+    """The highest rate that a link ever has."""
+    return link.rate_bps if link.trace is None else link.trace.peak_bps
+
+
+def _step_s(link: LinkSpec) -> float:
+    """The shortest time for which a link keeps its rate."""
+    trace = link.trace
+    if trace is None:
+        return math.inf
+    return min(end - start for start, end in pairwise((*trace.times_s, trace.length_s)))
