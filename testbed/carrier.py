@@ -15,7 +15,7 @@ from netem.mininet_backend import MininetNetwork
 from netem.model_backend import ModelNetwork
 from netem.tcp import CONGESTION_CONTROLS, CongestionControl
 from testbed.clock import EmulatedEnvironment, ModelledEnvironment, Transfer
-from testbed.dilation import RoundDilation, TruthfulRange
+from testbed.dilation import RoundDilation, TruthfulRange, top_bps
 from testbed.fidelity import TransferCheck, check
 from testbed.round import ClientPlan, RoundOutcome, run_round
 from testbed.scenario import Engine, Scenario
@@ -159,7 +159,7 @@ class MininetCarrier:
             topology,
             plans,
             self._host,
-            lambda k: self.network.reshape(topology, k),
+            lambda k: self._shape(topology, k, started_s + env.now),
             fixed=None if asked == "auto" else asked,
         )
         self.network.prepare(
@@ -180,6 +180,18 @@ class MininetCarrier:
         }
         uplink = dilation.uplink
         return Played(outcome, uplink.k, uplink.because, env.flows_wall_s, untrusted, checks, arrived)
+
+    def _shape(self, topology: Topology, k: float, at_s: float) -> None:
+        """Links at dilation *k*, with traces where they are at emulated instant *at_s* of the cell."""
+        self.network.reshape(topology, k)
+        if _traced(topology):  # again, because changing the links took time
+            self.network.reshape(topology, k, trace_from_s=self._wall() - at_s / k)
+
+
+def _traced(topology: Topology) -> bool:
+    """Whether the rate of any link changes."""
+    links = (topology.server, *topology.clients.values())
+    return any(link.uplink.trace or link.downlink.trace for link in links)
 
 
 def _modelled(congestion_control: str) -> CongestionControl:
@@ -220,8 +232,8 @@ def _judge(
 
 
 def _disbelieved(seen: Transfer, model: Transfer, link: LinkSpec, host: TruthfulRange) -> str:
-    if link.rate_bps * seen.dilation > 1.01 * host.link_bps:
-        ran, limit = link.rate_bps * seen.dilation / 1e6, host.link_bps / 1e6
+    if top_bps(link) * seen.dilation > 1.01 * host.link_bps:
+        ran, limit = top_bps(link) * seen.dilation / 1e6, host.link_bps / 1e6
         return (
             f"ran at {ran:.0f} Mbit/s (dilation {seen.dilation:g}); this host is truthful up to {limit:.0f}"
         )

@@ -63,7 +63,9 @@ class RoundDilation:
     ) -> None:
         if fixed is None:
             self.uplink = choose(topology, plans, host, ("uplink",))
-            traced = any(top_bps(link.downlink) != link.downlink.rate_bps for link in topology.clients.values())
+            traced = any(
+                top_bps(link.downlink) != link.downlink.rate_bps for link in topology.clients.values()
+            )
             apart = not traced and (
                 _latest_download_s(topology, plans) * _APART < _earliest_upload_s(topology, plans)
             )
@@ -99,7 +101,8 @@ def _latest_download_s(topology: Topology, plans: Sequence[ClientPlan]) -> float
 def _earliest_upload_s(topology: Topology, plans: Sequence[ClientPlan]) -> float:
     """When the first upload begins, at the earliest."""
     return min(
-        plan.pack_s + _alone_s(topology, plan) + plan.unpack_s + plan.train_s + plan.compress_s for plan in plans
+        plan.pack_s + _alone_s(topology, plan) + plan.unpack_s + plan.train_s + plan.compress_s
+        for plan in plans
     )
 
 
@@ -114,7 +117,7 @@ def choose(
     wanted = tuple(directions)
     plans = list(plans)
     k, because = host.longest_k, f"the largest dilation in use ({host.longest_k:g})"
-    fastest_bps = max(topology.server.uplink.rate_bps, topology.server.downlink.rate_bps)
+    fastest_bps = max(top_bps(topology.server.uplink), top_bps(topology.server.downlink))
     if HIGHEST_RATE_BPS / fastest_bps < k:
         k, because = (
             HIGHEST_RATE_BPS / fastest_bps,
@@ -127,10 +130,14 @@ def choose(
             link: LinkSpec = getattr(topology.clients[plan.client], direction)
             payload: bytes | int = getattr(plan, direction)
             size = _size(payload)
-            rate = min(link.rate_bps, shared.rate_bps)
+            rate = min(top_bps(link), top_bps(shared))
             total += rate
             for limit, reason in (
-                (host.link_bps / link.rate_bps, f"the {direction} of {plan.client}, the fastest link in use"),
+                (host.link_bps / top_bps(link), f"the {direction} of {plan.client}, the fastest link in use"),
+                (
+                    _step_s(link) / host.shortest_s,
+                    f"the {direction} of {plan.client}, whose rate changes soonest",
+                ),
                 (
                     8 * size / rate / host.shortest_s,
                     f"the {direction} of {plan.client}, the shortest transfer",

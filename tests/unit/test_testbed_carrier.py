@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +94,39 @@ def test_completions_that_are_told_late_make_the_round_untrusted_not_shorter(tmp
         assert model.downlink is not None
         assert seen.downlink.seconds >= model.downlink.seconds - 1e-9
     assert played.untrusted
+
+
+TRACED = loads("""
+name: traced
+network: {engine: mininet, server: {uplink: 1 Gbit/s, downlink: 1 Gbit/s}}
+fleets:
+  - name: bus
+    count: 2
+    device: cloud-vm
+    uplink: {trace: {times_s: [0, 1, 2], rates_bps: [4.0e+6, 1.0e+6, 9.0e+6]}}
+    downlink: 100 Mbit/s
+""")
+
+
+@pytest.mark.parametrize("started_s", [0.0, 1.5, 1000.25])
+@pytest.mark.parametrize("dilation", ["auto", 1.0, 4.0])
+def test_traces_run_on_between_silences_and_rounds(started_s: float, dilation: Any, tmp_path: Path) -> None:
+    scenario = replace(TRACED, network=replace(TRACED.network, dilation=dilation))
+    links = VirtualLinks(scenario.topology())
+    carrier = MininetCarrier(scenario, tmp_path, wall=links.now)
+    network: Any = links
+    carrier.network = network
+    followed = carrier.play(scenario, plans(scenario), 0.05, started_s)
+    computed = ModelCarrier().play(scenario, plans(scenario), 0.05, started_s)
+    for seen, model in zip(followed.outcome.clients, computed.outcome.clients, strict=True):
+        assert seen.seconds == pytest.approx(model.seconds, rel=1e-6, abs=1e-6)
+    assert followed.untrusted == {}
+    # A second of the trace stays longer than the shortest time that this host keeps.
+    assert followed.dilation <= (40.0 if dilation == "auto" else dilation)
+
+
+def test_where_in_its_trace_a_round_begins_matters() -> None:
+    ends = {
+        ModelCarrier().play(TRACED, plans(TRACED), 0.05, at_s).outcome.round_s for at_s in (0.0, 1.0, 2.0)
+    }
+    assert len(ends) == 3

@@ -31,10 +31,12 @@ class VirtualLinks:
     def now(self) -> float:
         return self.wall_s
 
-    def reshape(self, topology: Topology, dilation: float = 1.0) -> None:
+    def reshape(
+        self, topology: Topology, dilation: float = 1.0, *, trace_from_s: float | None = None
+    ) -> None:
         assert not self._network.in_flight, "links change while a flow is in flight"
         self.reshaped.append(dilation)
-        self._network.reshape(topology, dilation)
+        self._network.reshape(topology, dilation, trace_from_s=trace_from_s)
 
     def prepare(self, payloads: Iterable[bytes]) -> None:
         for _ in payloads:
