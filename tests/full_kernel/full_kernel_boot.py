@@ -33,7 +33,7 @@ mkdir -p /run/tmp /run/out /run/modules/lib/modules
 mount -t hostfs -o {out} none /run/out
 mount -t cgroup2 none /sys/fs/cgroup
 ln -s {modules}/$(uname -r) /run/modules/lib/modules/$(uname -r)
-for module in veth bridge sch_htb sch_tbf sch_netem sch_ingress openvswitch tcp_bbr; do
+for module in veth bridge sch_htb sch_tbf sch_netem sch_ingress openvswitch cls_bpf tcp_bbr; do
     modprobe -d /run/modules $module || echo "no module $module"
 done
 ip link set lo up
