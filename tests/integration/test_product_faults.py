@@ -1,0 +1,182 @@
+"""Faults that a user meets: full and read-only disks, two sweeps at once. A clear word, nothing lost or left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from testbed.cli import main
+from testbed.record import read_results
+
+ROOT = Path(__file__).resolve().parents[2]
+SCENARIO = """
+name: faults
+seed: 3
+learning: {model: cnn, data: digits, max_steps: 1, batch_size: 16, evaluate: false}
+network: {engine: model}
+fleets:
+  - {name: pi, count: 3, device: raspberry-pi-4, uplink: 10 Mbit/s, downlink: 100 Mbit/s}
+sweep:
+  uplink.rate: 1, 100 Mbit/s
+  codec: [none, zfp]
+  repeats: 2
+  work: drawn
+"""
+ROWS = 2 * 2 * 2 * 3
+
+
+def command(*arguments: str | Path) -> tuple[int, str, str]:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = main([str(argument) for argument in arguments])
+    return status, out.getvalue(), err.getvalue()
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> Path:
+    path = tmp_path / "s.yaml"
+    path.write_text(SCENARIO, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[tuple[Path, Callable[[str], None]]]:
+    """A small disk of our own, and how to change it (``size=8m``, ``ro``)."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", folder], check=True)
+
+    def remount(options: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,{options}", folder], check=True)
+
+    try:
+        yield folder, remount
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def keys(folder: Path) -> list[tuple[int, int, str]]:
+    return [(row.cell, row.round, row.client) for row in read_results(folder).rows]
+
+
+@pytest.mark.root
+def test_a_disk_that_fills_up_keeps_what_is_done_and_the_run_goes_on_later(
+    scenario: Path, disk: tuple[Path, Callable[[str], None]]
+) -> None:
+    folder, remount = disk
+    out = folder / "out"
+    remount("size=24k")
+    status, _, err = command("sweep", scenario, "--out", out)
+    assert status == 1
+    assert f"testbed: {out}/" in err
+    assert "No space left on device" in err
+    assert f"testbed sweep --resume {out}" in err
+    assert "Traceback" not in err
+    before = keys(out)
+    assert 0 < len(before) < ROWS
+    assert not [path for path in out.iterdir() if path.name.startswith(".")]  # no half-written file
+
+    status, _, err = command("sweep", "--resume", out)  # still full: said again, nothing harmed
+    assert status == 1
+    assert "No space left on device" in err
+    assert keys(out) == before
+
+    remount("size=32m")
+    status, _, err = command("sweep", "--resume", out)
+    assert status == 0, err
+    assert keys(out)[: len(before)] == before
+    assert len(set(keys(out))) == len(keys(out)) == ROWS
+
+
+@pytest.mark.root
+def test_a_disk_that_is_full_from_the_start_leaves_no_folder(
+    scenario: Path, disk: tuple[Path, Callable[[str], None]]
+) -> None:
+    folder, _ = disk
+    (folder / "others").write_bytes(bytes(4096))
+    status, _, err = command("sweep", scenario, "--out", folder / "out")
+    assert status == 1
+    assert f"testbed: {folder}/out/run.json: No space left on device\n" in err
+    assert [path.name for path in folder.iterdir()] == ["others"]
+
+
+@pytest.mark.root
+def test_a_read_only_disk_is_refused_before_anything_is_measured(
+    scenario: Path, disk: tuple[Path, Callable[[str], None]]
+) -> None:
+    folder, remount = disk
+    remount("ro")
+    status, out, err = command("sweep", scenario, "--out", folder / "out")
+    assert status == 1
+    assert err.endswith(f"testbed: {folder}/out: Read-only file system\n")
+    assert "cell" not in err
+    assert out == ""
+
+
+def test_a_folder_in_which_another_sweep_writes_is_refused(scenario: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with one_sweep(tmp_path, "--out", str(out)) as first:
+        wait_for(out / "cells.jsonl", first)
+        status, _, err = command("sweep", scenario, "--out", out)
+        assert status == 1
+        assert "exists already and results are never overwritten" in err
+        status, _, err = command("sweep", "--resume", out)
+        assert status == 1
+        assert f"{out}: another sweep writes here at this moment" in err
+        _, err = first.communicate(timeout=240)
+        assert first.returncode == 0, err
+    assert not (out / "run-2.json").exists()
+    assert len(set(keys(out))) == len(keys(out)) == ROWS
+
+
+@pytest.mark.root
+def test_two_sweeps_over_real_links_do_not_disturb_each_other(tmp_path: Path) -> None:
+    small = SCENARIO.replace("repeats: 2", "repeats: 1").replace("1, 100 Mbit/s", "50 Mbit/s")
+    (tmp_path / "s.yaml").write_text(small.replace("engine: model", "engine: mininet"), encoding="utf-8")
+    with one_sweep(tmp_path, "--out", "a") as first, one_sweep(tmp_path, "--out", "b") as second:
+        for process in (first, second):
+            _, err = process.communicate(timeout=240)
+            assert process.returncode == 0, err
+            assert "removed what a dead run left behind" not in err  # neither takes the other for dead
+    runs = [read_results(tmp_path / name) for name in ("a", "b")]
+    assert runs[0].manifest["run"] != runs[1].manifest["run"]
+    for run in runs:
+        assert [row.reason for row in run.rows if row.status != "ok"] == []
+        assert len(run.rows) == ROWS // 4
+
+
+@contextlib.contextmanager
+def one_sweep(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A sweep in a process of its own, ended whatever happens."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "testbed", "sweep", "s.yaml", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    """Until *path* is there, or the process has ended without it."""
+    while not path.exists():
+        try:
+            process.wait(timeout=0.02)
+        except subprocess.TimeoutExpired:
+            continue
+        if not path.exists():
+            raise AssertionError(process.communicate()[1])
