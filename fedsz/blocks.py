@@ -264,6 +264,8 @@ def _decode_lossy_block(
     dtype: np.dtype[np.generic],
     floats: Sequence[Floats | None],
 ) -> list[Array]:
+    if 0 in counts:
+        raise MalformedPayloadError("a lossy block of an empty tensor")
     patch: memoryview | None = None
     if block.flags & PATCHED:
         reader = Reader(data, "patched block")

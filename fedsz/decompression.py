@@ -10,7 +10,7 @@ from typing import Any, Literal
 from fedsz.arrays import LOSSY_DTYPES, Array, StateArray
 from fedsz.blocks import CONDITIONAL, KNOWN_FLAGS, Block, decode_block
 from fedsz.container import Directory, check_reference, read_directory
-from fedsz.errors import MalformedPayloadError
+from fedsz.errors import FedSZError, MalformedPayloadError
 from fedsz.globalmodel import Reference, as_reference
 from fedsz.isolate import Isolation
 from fedsz.isolate import decode as decode_isolated
@@ -89,7 +89,14 @@ class Job:
         flats = [held.flat(twin) if held and twin is not None else None for twin in twins]
         floats = [held.floats(twin) if held and lossy and twin is not None else None for twin in twins]
         counts = [layout.counts[at] for at in self.positions]
-        return decode_block(self.block, counts, dtype, lossy, flats, floats)
+        try:
+            return decode_block(self.block, counts, dtype, lossy, flats, floats)
+        except FedSZError:
+            raise
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            # A gap in a decoder's own checks. The stranger's payload is at fault first, and no caller expects an
+            # IndexError of it; the cause stays attached, and the fuzz run counts it as a find.
+            raise MalformedPayloadError(f"decoder failed on this block: {error!r}") from error
 
 
 def plan(directory: Directory, data: memoryview, reference: Reference | None) -> Iterator[Job]:

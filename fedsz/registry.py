@@ -80,7 +80,7 @@ class LossyCodec(Codec):
     def decode(
         self, blob: memoryview, count: int, dtype: np.dtype[np.floating], *, reference: Floats | None = None
     ) -> Floats:
-        """Decompress exactly *count* values of *dtype* (float32 or float64, native) from *blob*.
+        """Decompress exactly *count* >= 1 values of *dtype* (float32 or float64, native) from *blob*.
 
         *blob* may come from a stranger: claimed sizes are checked before memory is taken, and anything wrong is a
         PayloadError. *count* times the item size has been checked against the caller's memory limit already.

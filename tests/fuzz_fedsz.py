@@ -160,6 +160,8 @@ def attempt(payload: bytes, reference: Reference | None) -> str:
             payload, reference=reference, max_bytes=MAX_BYTES, isolate=LIMITS if isolate else False
         )
     except fedsz.FedSZError as error:
+        if error.__cause__ is not None:
+            raise AssertionError(f"not foreseen: {error.__cause__!r}") from error
         outcome = type(error).__name__
     else:
         directory, _ = read_directory(payload, reference, MAX_BYTES)

@@ -176,6 +176,28 @@ def test_integers_cannot_be_marked_lossy() -> None:
         fedsz.decompress(sealed(b"FDSZ\x01\x00\x00\x00", bytes(8), directory))
 
 
+def test_a_decoders_own_gap_is_the_payloads_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fedsz.sz3 import Sz3
+
+    payload = fedsz.compress(STATE, codec="sz3")
+
+    def gap(self: Sz3, blob: memoryview, count: int, dtype: Any, **rest: Any) -> Any:
+        return [][1]
+
+    monkeypatch.setattr(Sz3, "decode", gap)
+    with pytest.raises(
+        fedsz.MalformedPayloadError, match="decoder failed on this block: IndexError"
+    ) as caught:
+        fedsz.decompress(payload)
+    assert isinstance(caught.value.__cause__, IndexError)
+
+
+def test_an_empty_tensor_cannot_be_lossy() -> None:
+    directory = b"\x00" + struct.pack("<d", 0.01) + b"\x00\x00\x01\x01w\x0b\x01\x00\x01\x01\x11\x00\x01\x08"
+    with pytest.raises(fedsz.MalformedPayloadError, match="a lossy block of an empty tensor"):
+        fedsz.decompress(sealed(b"FDSZ\x01\x00\x00\x00", bytes(8), directory))
+
+
 def test_damage_is_told_from_cuts_and_lies() -> None:
     payload = fedsz.compress(STATE)
     with pytest.raises(fedsz.TruncatedPayloadError, match="payload of 19 bytes; the shortest has 20"):
