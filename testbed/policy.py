@@ -22,11 +22,12 @@ def settings_of(compression: Compression) -> CodecSettings:
 class Policy:
     """The decisions of one cell.
 
-    ``auto`` compresses where ``t_C + t_D + 8 S' / g < t_N + 8 S / g``: t_C and t_D are the measured times to compress
-    and decompress on this device and server, t_N the same for the uncompressed state, S' and S the bytes that both
-    make, g the goodput of the client's last upload. All but g come from compressing the model that the client has just
-    received, which has the size and nearly the distribution of what it will send. Before its first upload g is the rate
-    of its link less headers.
+    ``auto`` takes the codec with the least ``t_C + t_D + 8 S' / g``, where that is less than ``t_N + 8 S / g``: t_C and
+    t_D are the measured times to compress and decompress on this device and server, t_N the same for the uncompressed
+    state, S' and S the bytes that both make, g the goodput of the client's last upload. All but g come from compressing
+    the model that the client has just received, which has the size and nearly the distribution of what it will send.
+    Before its first upload g is the rate of its link less headers. What deciding takes is not part of the round: a
+    device would decide once, from what it has measured before.
     """
 
     def __init__(self, scenario: Scenario, bench: Workbench) -> None:
@@ -38,14 +39,13 @@ class Policy:
         wanted = self._scenario.compression
         coded = settings_of(wanted)
         raw = replace(coded, codec="none")
-        if wanted.policy == "never" or wanted.codec == "none":
+        if wanted.policy == "never":
             return raw
-        if wanted.policy == "always":
+        if wanted.policy == "always" or (wanted.codec == "none" and not wanted.among):
             return coded
         goodput_bps = self._goodput_bps.get(client, fleet.uplink.rate_bps * MSS / (MSS + HEADER_BYTES))
-        return min(
-            (coded, raw), key=lambda settings: self._expected_s(fleet, model, settings, goodput_bps, rng)
-        )
+        ways = [raw, *(settings_of(one) for one in wanted.candidates)]
+        return min(ways, key=lambda settings: self._expected_s(fleet, model, settings, goodput_bps, rng))
 
     def learn(self, client: str, outcome: ClientOutcome) -> None:
         """Take note of the goodput that the client's upload had."""

@@ -115,6 +115,14 @@ class Fleet:
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """A codec that the policy ``auto`` may choose; *bound* None is the scenario's."""
+
+    codec: str
+    bound: ErrorBound | None = None
+
+
+@dataclass(frozen=True)
 class Compression:
     """How an update becomes bytes.
 
@@ -125,6 +133,7 @@ class Compression:
         reference: code against the global model that both sides hold.
         downlink: compress what the server sends, too.
         policy: ``always``; ``never``; ``auto`` compresses when the closed form says that it pays.
+        among: what ``auto`` chooses among, besides sending raw values; empty for *codec* alone.
     """
 
     codec: str = "sz2"
@@ -134,6 +143,14 @@ class Compression:
     reference: bool = False
     downlink: bool = False
     policy: Literal["always", "never", "auto"] = "always"
+    among: tuple[Candidate, ...] = ()
+
+    @property
+    def candidates(self) -> tuple[Compression, ...]:
+        """The ways to compress that ``auto`` chooses among."""
+        if not self.among:
+            return (self,)
+        return tuple(replace(self, codec=one.codec, bound=one.bound or self.bound) for one in self.among)
 
 
 @dataclass(frozen=True)

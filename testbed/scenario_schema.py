@@ -11,7 +11,16 @@ from typing import Any
 
 from netem.link import AccessLink, LinkSpec
 from testbed import known
-from testbed.scenario import Compression, Dirichlet, Fleet, Learning, NetworkSpec, RoundPolicy, Scenario
+from testbed.scenario import (
+    Candidate,
+    Compression,
+    Dirichlet,
+    Fleet,
+    Learning,
+    NetworkSpec,
+    RoundPolicy,
+    Scenario,
+)
 from testbed.schema import Choice, Flag, Integer, Known, ListOf, Number, Or, Text, duration, fraction, rate
 from testbed.schema_bound import Bound
 from testbed.schema_record import Key, Record
@@ -127,6 +136,16 @@ FLEET = Record(
 )
 
 
+CANDIDATE = Record(
+    Candidate,
+    [
+        Key("codec", Known("codec", known.codecs), "which codec"),
+        Key("bound", Or(None, Bound()), "its error bound; null for the scenario's"),
+    ],
+    shorthand="codec",
+)
+
+
 COMPRESSION = Record(
     Compression,
     [
@@ -137,6 +156,7 @@ COMPRESSION = Record(
         Key("reference", Flag(), "code against the global model that both sides hold"),
         Key("downlink", Flag(), "compress what the server sends, too"),
         Key("policy", Choice("always", "never", "auto"), "when to compress; auto: where it pays"),
+        Key("among", ListOf(CANDIDATE), "what auto chooses among: codecs, or {codec, bound}; empty: codec"),
     ],
 )  # fmt: skip
 
