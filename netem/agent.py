@@ -19,12 +19,13 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from netem.errors import NetemError
 from netem.traffic_control import TrafficControl
 
 MESSAGE_BYTES = 1 << 18
+BULK = b"bulk"  # a message that is too long for the socket comes as a memory file
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -36,8 +37,20 @@ def enter_namespace(descriptor: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
+def memory_file(name: str, content: bytes) -> int:
+    """A file in memory with *content*, read from its beginning; returns its descriptor."""
+    file = os.memfd_create(name, os.MFD_CLOEXEC)
+    view = memoryview(content)
+    while view:
+        view = view[os.write(file, view) :]
+    os.lseek(file, 0, os.SEEK_SET)
+    return file
+
+
 class Agent:
     """The event loop of one process. One thread; subclasses answer messages in methods named ``on_...``."""
+
+    control_class: ClassVar[type[TrafficControl]] = TrafficControl
 
     def __init__(self, channel: socket.socket) -> None:
         self.channel = channel
@@ -68,7 +81,13 @@ class Agent:
 
     def tell(self, **message: Any) -> None:
         """Send a message to the owner."""
-        self.channel.send(json.dumps(message).encode())
+        data = json.dumps(message).encode()
+        if len(data) <= MESSAGE_BYTES // 2:
+            self.channel.send(data)
+            return
+        file = memory_file("message", data)
+        socket.send_fds(self.channel, [BULK], [file])
+        os.close(file)
 
     def _listen_to_owner(self) -> bool:
         data, descriptors, _, _ = socket.recv_fds(self.channel, MESSAGE_BYTES, 4)
@@ -98,7 +117,7 @@ class Agent:
         """The queues of a namespace."""
         if index not in self._controls:
             self.enter(index)
-            self._controls[index] = TrafficControl()
+            self._controls[index] = self.control_class()
         return self._controls[index]
 
     def on_lateness(self, descriptors: list[int]) -> None:

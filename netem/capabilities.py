@@ -49,6 +49,7 @@ def capabilities() -> list[Capability]:
         iproute2(),
         htb(),
         tbf(),
+        cls_bpf(),
         netem(),
         real_time(),
         bridge(),
@@ -121,6 +122,23 @@ def tbf() -> Capability:
     return Capability("tbf", ok, "shaped links", _module_fix("sch_tbf"), detail)
 
 
+def cls_bpf() -> Capability:
+    ok, detail = _try_in_namespace(
+        "tc",
+        "-batch",
+        "-",
+        given="qdisc add dev lo root handle 1: htb\n"
+        "filter add dev lo parent 1: protocol ip bpf bytecode '1,6 0 0 65537'\n",
+    )
+    return Capability(
+        "cls_bpf",
+        ok,
+        "a server's link that its clients share in turns; `sharing: queue` works",
+        _module_fix("cls_bpf"),
+        detail,
+    )
+
+
 def real_time() -> Capability:
     ok, detail = _try(["chrt", "--rr", "1", "true"])
     return Capability(
@@ -171,9 +189,11 @@ def congestion_control(name: str) -> Capability:
     )
 
 
-def require_for(topology: Topology, congestion: str, switch: str) -> None:
+def require_for(topology: Topology, congestion: str, switch: str, *, turns: bool = True) -> None:
     """Raise `CapabilityError` for the first thing that emulating *topology* needs and this machine lacks."""
     needed = [root(), namespaces(), mnexec(), mininet(), iproute2(), htb(), tbf()]
+    if turns:
+        needed.append(cls_bpf())
     needed.append(openvswitch() if switch == "ovs" else bridge())
     needed.append(congestion_control(congestion))
     for capability in needed:
@@ -194,9 +214,9 @@ def _module_fix(module: str) -> str:
     return f"`modprobe {module}`; without such a module, install the distribution's full kernel (linux-modules-extra)"
 
 
-def _try(argv: Sequence[str]) -> tuple[bool, str]:
+def _try(argv: Sequence[str], given: str = "") -> tuple[bool, str]:
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=_TRY_S, check=False)
+        done = subprocess.run(argv, input=given, capture_output=True, text=True, timeout=_TRY_S, check=False)
     except FileNotFoundError:
         return False, f"no {argv[0]}"
     except subprocess.TimeoutExpired:
@@ -204,5 +224,5 @@ def _try(argv: Sequence[str]) -> tuple[bool, str]:
     return done.returncode == 0, " ".join(done.stderr.split())[:200] if done.returncode else ""
 
 
-def _try_in_namespace(*argv: str) -> tuple[bool, str]:
-    return _try(["unshare", "--net", *argv])
+def _try_in_namespace(*argv: str, given: str = "") -> tuple[bool, str]:
+    return _try(["unshare", "--net", *argv], given)

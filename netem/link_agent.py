@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import heapq
 import json
+import math
 import os
 import socket
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from netem.agent import Agent
 from netem.shaper import NetemSettings, Shape
+from netem.sharing import SharedTrafficControl
 from netem.trace import Trace
 from netem.traffic_control import QueueState
+
+# In an outage the rate is set anew whenever this part of what remains has passed.
+_OUTAGE_STEP = 0.2
+_LEAST_STEP_S = 0.001
 
 
 class LinkAgent(Agent):
     """Does what its owner asks to interfaces in any namespace; each answer ends with ``done`` or ``error``."""
+
+    control_class = SharedTrafficControl
 
     def __init__(self, channel: socket.socket) -> None:
         super().__init__(channel)
@@ -67,7 +76,12 @@ class LinkAgent(Agent):
             control = self.control(index)
             if link["frames"]:
                 control.limit_super_packets(ifindex, link["frames"])
-            control.shape(ifindex, _shape(link["new"]), _shape(link["old"]) if link["old"] else None)
+            new, old = _shape(link["new"]), _shape(link["old"]) if link["old"] else None
+            if link["members"]:
+                assert isinstance(control, SharedTrafficControl)
+                control.share(ifindex, link["members"], link["by"], new, old)
+            else:
+                control.shape(ifindex, new, old)
         self.tell(event="done")
 
     def on_queues(self, descriptors: list[int], places: list[list[int]]) -> None:
@@ -85,45 +99,50 @@ class LinkAgent(Agent):
         """Replay what a memory file says from now on, instead of whatever was replayed; an empty list stops."""
         (file,) = descriptors
         with os.fdopen(file, "rb") as content:
-            self._replays = [_Replay(**link) for link in json.load(content)]
+            plan = json.load(content)
+        traces = [
+            Trace(tuple(trace["times_s"]), tuple(trace["rates_bps"]), trace["end"], trace["length_s"])
+            for trace in plan["traces"]
+        ]
+        self._replays = [_Replay(**{**link, "trace": traces[link["trace"]]}) for link in plan["links"]]
         self._due = []
         for number in range(len(self._replays)):
             self._set(number)
         self.tell(event="done")
 
     def _set(self, number: int) -> None:
-        """Set the rate that is in force now, and come back at the next change."""
+        """Set the rate that is in force now, and come back when it ends.
+
+        htb charges a packet in time, at the rate of the moment it leaves, and keeps that debt when the rate changes:
+        one frame at a byte a second blocks a link for 25 minutes (or the kernel's limit of one). So no rate is set at
+        which a packet would take longer than the rate lasts; during an outage one passes, and blocks until its end.
+        """
         replay = self._replays[number]
-        at_s = max(time.monotonic() - replay.from_s, 0.0)
-        rate = max(round(replay.trace.rate_at(at_s) / 8), 1)
+        at_s = time.monotonic() - replay.from_s
+        change_s = replay.trace.next_change(at_s)
+        rate = replay.trace.rate_at(at_s) / 8
+        least = replay.segment_bytes / (change_s - at_s)
+        if rate < least:
+            rate = least
+            change_s = min(change_s, at_s + max(_OUTAGE_STEP * (change_s - at_s), _LEAST_STEP_S))
+        bytes_s = max(round(rate), 1)
         index, ifindex = replay.place
-        self.control(index).set_rate(
-            ifindex, rate, max(round(rate * replay.burst_s), replay.least_burst_bytes)
-        )
-        next_s = replay.trace.next_change(at_s)
-        if next_s != float("inf"):
-            heapq.heappush(self._due, (replay.from_s + next_s, number))
+        burst = max(round(bytes_s * replay.burst_s), replay.least_burst_bytes)
+        self.control(index).set_rate(ifindex, bytes_s, burst)
+        if change_s != math.inf:
+            heapq.heappush(self._due, (replay.from_s + change_s, number))
 
 
+@dataclass(frozen=True, slots=True)
 class _Replay:
     """One interface whose rate follows a trace; *from_s* is the instant of its beginning."""
 
-    def __init__(
-        self,
-        place: list[int],
-        from_s: float,
-        burst_s: float,
-        least_burst_bytes: int,
-        times_s: list[float],
-        rates_bps: list[float],
-        end: Any,
-        length_s: float,
-    ) -> None:
-        self.place = place
-        self.from_s = from_s
-        self.burst_s = burst_s
-        self.least_burst_bytes = least_burst_bytes
-        self.trace = Trace(tuple(times_s), tuple(rates_bps), end, length_s)
+    place: list[int]
+    from_s: float
+    burst_s: float
+    least_burst_bytes: int
+    segment_bytes: int
+    trace: Trace
 
 
 def _shape(fields: dict[str, Any]) -> Shape:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
-from netem.errors import ShapingError, TransferError
+from netem.agent import memory_file
+from netem.errors import LinkSpecError, ShapingError, TransferError
 from netem.link import AccessLink, LinkSpec, Topology
-from netem.processes import AgentProcess, batches, memory_file
+from netem.processes import AgentProcess, batches
 from netem.shaper import FRAME_BYTES, MTU_BYTES, UNCUT_BYTES, Shape, differences, shape
+from netem.sharing import LAST_MEMBER, member_shape, member_states
 from netem.star import SERVER, SWITCH, Interface, Star
+from netem.trace import Trace
 from netem.traffic_control import QueueState
 
 _UNKNOWN_RATE = -1  # no shape has it, so the next one sets its own
@@ -21,12 +24,31 @@ _UNKNOWN_RATE = -1  # no shape has it, so the next one sets its own
 
 @dataclass(slots=True)
 class _Direction:
-    """One shaped interface. *shape* is what the kernel has, as far as we set it; *frames* its longest packet."""
+    """One shaped interface.
+
+    Attributes:
+        members: who shares it in turns, by the low 16 bits of their addresses; empty where one queue serves all.
+        by: where in a packet a member's address stands.
+        shape: what the kernel has, as far as we set it.
+        frames: the longest packet that the interface's stack makes.
+    """
 
     label: str
     interface: Interface
+    members: tuple[int, ...] = ()
+    by: Literal["source", "destination"] = "source"
     shape: Shape | None = None
     frames: int = 0
+
+    def differences(self, states: Sequence[QueueState]) -> Iterator[tuple[str, str]]:
+        """What the kernel has against what it was asked for."""
+        assert self.shape is not None
+        if not self.members:
+            yield from differences(self.shape, states)
+        for member in self.members:
+            yield from differences(
+                member_shape(self.shape, member, len(self.members)), member_states(states, member)
+            )
 
 
 class Links:
@@ -35,19 +57,36 @@ class Links:
     Args:
         burst_s: token bucket of every link, in time at its rate.
         seed: of netem's random numbers, where the kernel takes one; each link has its own made from it.
+        turns: the server's link serves its clients in turns of equal bytes; else first come, first served.
     """
 
     def __init__(
-        self, shaper: AgentProcess, star: Star, index: Mapping[str, int], burst_s: float, seed: int | None
+        self,
+        shaper: AgentProcess,
+        star: Star,
+        index: Mapping[str, int],
+        *,
+        burst_s: float,
+        seed: int | None,
+        turns: bool,
     ) -> None:
         self._shaper = shaper
         self._index = index
         self._burst_s = burst_s
         self._seed = seed
+        if turns and max(index.values()) > LAST_MEMBER:
+            raise LinkSpecError(
+                "clients", len(index), f"at most {LAST_MEMBER - 1} clients take turns on a link"
+            )
+        members = tuple(index.values()) if turns else ()  # a host's index is the low half of its address
         self._directions = [
-            _Direction(f"{name}.{side}", interface)
-            for name, number in {"server": SERVER, **index}.items()
-            for side, interface in (("uplink", star.hosts[number]), ("downlink", star.ports[number]))
+            _Direction("server.uplink", star.hosts[SERVER], members, "destination"),
+            _Direction("server.downlink", star.ports[SERVER], members, "source"),
+            *(
+                _Direction(f"{name}.{side}", interface)
+                for name, number in index.items()
+                for side, interface in (("uplink", star.hosts[number]), ("downlink", star.ports[number]))
+            ),
         ]
         self._replaying = False
 
@@ -58,7 +97,7 @@ class Links:
             ShapingError: the kernel has something else now.
         """
         if self._replaying:
-            self._replay([])
+            self._replay([], [])
         wanted = list(self._wanted(topology))
         frames = self._frames(topology, dilation)
         changed: list[tuple[_Direction, Shape]] = []
@@ -73,6 +112,8 @@ class Links:
                     "place": direction.interface.place,
                     "new": asdict(new),
                     "old": asdict(direction.shape) if direction.shape else None,
+                    "members": direction.members,
+                    "by": direction.by,
                     "frames": longest if longest != direction.frames else 0,
                 }
             )
@@ -83,13 +124,36 @@ class Links:
         for direction, new in changed:
             direction.shape = new
         self._check([direction for direction, _ in changed])
-        replays = [
-            _replay(direction.interface, spec, dilation, self._burst_s, trace_from_s)
-            for direction, spec in zip(self._directions, wanted, strict=True)
-            if spec.trace is not None
-        ]
-        if replays:
-            self._replay(replays)
+        self._follow(wanted, dilation, trace_from_s)
+
+    def _follow(self, wanted: Sequence[LinkSpec], dilation: float, trace_from_s: float) -> None:
+        """Start to replay the traces that links have."""
+        traces: dict[int, tuple[int, Trace]] = {}  # by identity: many links share one, and it may be long
+        links = []
+        for direction, spec in zip(self._directions, wanted, strict=True):
+            if spec.trace is None:
+                continue
+            assert direction.shape is not None
+            scaled = spec.trace.scaled(dilation, 1.0 / dilation) if id(spec.trace) not in traces else None
+            if scaled is not None:
+                traces[id(spec.trace)] = (len(traces), scaled)
+            links.append(
+                {
+                    "place": direction.interface.place,
+                    "from_s": trace_from_s,
+                    "burst_s": self._burst_s,
+                    "least_burst_bytes": FRAME_BYTES,
+                    "segment_bytes": direction.shape.segment_bytes,
+                    "trace": traces[id(spec.trace)][0],
+                }
+            )
+            direction.shape = replace(direction.shape, rate_bytes_s=_UNKNOWN_RATE)
+        if links:
+            fields = [
+                {"times_s": t.times_s, "rates_bps": t.rates_bps, "end": t.end, "length_s": t.length_s}
+                for _, t in traces.values()
+            ]
+            self._replay(fields, links)
 
     def _wanted(self, topology: Topology) -> Iterator[LinkSpec]:
         accesses: list[AccessLink] = [topology.server, *(topology.clients[name] for name in self._index)]
@@ -129,8 +193,7 @@ class Links:
     def _check(self, directions: Sequence[_Direction]) -> None:
         found = self._read(directions)
         for direction, states in zip(directions, found, strict=True):
-            assert direction.shape is not None
-            for asked, got in differences(direction.shape, states):
+            for asked, got in direction.differences(states):
                 raise ShapingError(f"{direction.label} ({direction.interface.name})", asked, got)
 
     def _read(self, directions: Sequence[_Direction]) -> list[list[QueueState]]:
@@ -145,14 +208,13 @@ class Links:
         found = self._read(self._directions)
         return {direction.label: states for direction, states in zip(self._directions, found, strict=True)}
 
-    def _replay(self, replays: list[dict[str, Any]]) -> None:
-        file = memory_file("traces", json.dumps(replays).encode())
-        self._ask([file], do="replay")
-        self._replaying = bool(replays)
-        followed = {tuple(replay["place"]) for replay in replays}
-        for direction in self._directions:
-            if direction.interface.place in followed and direction.shape is not None:
-                direction.shape = replace(direction.shape, rate_bytes_s=_UNKNOWN_RATE)
+    def _replay(self, traces: list[dict[str, Any]], links: list[dict[str, Any]]) -> None:
+        file = memory_file("traces", json.dumps({"traces": traces, "links": links}).encode())
+        try:
+            self._ask([file], do="replay")
+        finally:
+            os.close(file)
+        self._replaying = bool(links)
 
     def set_port(self, port: Interface, *, up: bool) -> None:
         """Plug a host's cable in or out at the switch."""
@@ -163,21 +225,3 @@ class Links:
             return self._shaper.ask(descriptors, **message)
         except TransferError as error:
             raise ShapingError("links", str(message["do"]), str(error)) from error
-
-
-def _replay(
-    interface: Interface, spec: LinkSpec, dilation: float, burst_s: float, trace_from_s: float
-) -> dict[str, Any]:
-    assert spec.trace is not None
-    trace = spec.trace.scaled(dilation, 1.0 / dilation)
-    assert math.isfinite(trace_from_s)
-    return {
-        "place": interface.place,
-        "from_s": trace_from_s,
-        "burst_s": burst_s,
-        "least_burst_bytes": FRAME_BYTES,
-        "times_s": trace.times_s,
-        "rates_bps": trace.rates_bps,
-        "end": trace.end,
-        "length_s": trace.length_s,
-    }

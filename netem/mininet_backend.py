@@ -36,6 +36,8 @@ class MininetNetwork:
         timeout_s: a transfer for which no byte arrives for this long has failed.
         burst_s: the links' token buckets, in time at their rate; None measures how late this machine's timers are.
         seed: of random losses and jitter; kernels before 6.6 draw their own.
+        sharing: how the server's link serves its clients: ``"turns"`` of equal bytes, as the fair queues of today's
+            routers do, or one ``"queue"`` for all, where who came first gets more, another way each time.
         switch: ``"bridge"`` is a Linux bridge in a namespace of its own, where neither names nor the host's firewall
             can meet it; ``"ovs"`` an Open vSwitch, whose ports stand in the host's namespace. ``"auto"`` is the bridge.
     Raises:
@@ -58,6 +60,7 @@ class MininetNetwork:
         timeout_s: float = 30.0,
         burst_s: float | None = None,
         seed: int | None = None,
+        sharing: Literal["turns", "queue"] = "turns",
     ) -> None:
         self._topology = topology
         self._dilation = dilation
@@ -69,6 +72,7 @@ class MininetNetwork:
         self._timeout_s = timeout_s
         self.burst_s = burst_s
         self._seed = seed
+        self._sharing = sharing
         self._trace_from_s = time.monotonic()
         self._stack = ExitStack()
         self._index = {name: FIRST_CLIENT + position for position, name in enumerate(topology.clients)}
@@ -76,7 +80,7 @@ class MininetNetwork:
         self.net: Any = None
 
     def __enter__(self) -> MininetNetwork:
-        require_for(self._topology, self._congestion_control, self._switch)
+        require_for(self._topology, self._congestion_control, self._switch, turns=self._sharing == "turns")
         with ExitStack() as stack:
             self.swept = sweep(self._state_dir)
             ledger = stack.enter_context(Ledger(self._state_dir))
@@ -99,7 +103,14 @@ class MininetNetwork:
         star.configure(shaper)
         if self.burst_s is None:
             self.burst_s = burst_s(shaper.ask(do="lateness")["late_s"])
-        self.links = Links(shaper, star, self._index, self.burst_s, self._seed)
+        self.links = Links(
+            shaper,
+            star,
+            self._index,
+            burst_s=self.burst_s,
+            seed=self._seed,
+            turns=self._sharing == "turns",
+        )
         self.links.apply(self._topology, self._dilation, self._trace_from_s)
         self.transfers = stack.enter_context(
             Transfers(

@@ -8,11 +8,11 @@ import select
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from netem.agent import MESSAGE_BYTES
+from netem.agent import BULK, MESSAGE_BYTES
 from netem.errors import TransferError
 
 Item = TypeVar("Item")
@@ -60,9 +60,12 @@ class AgentProcess:
     def hear(self) -> dict[str, Any]:
         """The next message; waits for it."""
         try:
-            data = self.channel.recv(MESSAGE_BYTES)
+            data, descriptors, _, _ = socket.recv_fds(self.channel, MESSAGE_BYTES, 1)
         except ConnectionResetError:
-            data = b""
+            data, descriptors = b"", []
+        if data == BULK:
+            with os.fdopen(descriptors[0], "rb") as file:
+                data = file.read()
         if not data:
             raise self.death()
         message: dict[str, Any] = json.loads(data)
@@ -103,12 +106,3 @@ class AgentProcess:
 def batches(items: Sequence[Item], size: int = 100) -> Iterator[Sequence[Item]]:
     """Pieces that fit into one message."""
     return (items[start : start + size] for start in range(0, len(items), size))
-
-
-def memory_file(name: str, content: bytes | Iterable[bytes]) -> int:
-    """A file in memory with *content*, read from its beginning; returns its descriptor."""
-    file = os.memfd_create(name, os.MFD_CLOEXEC)
-    view = memoryview(content if isinstance(content, bytes) else b"".join(content))
-    while view:
-        view = view[os.write(file, view) :]
-    return file

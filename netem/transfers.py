@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+from netem.agent import memory_file
 from netem.errors import TransferError
 from netem.flow import FlowRequest, FlowResult
 from netem.inbox import Inbox, InboxPool
-from netem.processes import AgentProcess, batches, memory_file
+from netem.processes import AgentProcess, batches
 
 PORT = 5001
 _FIRST_SOURCE_PORT, _LAST_SOURCE_PORT = 10_000, 60_000

@@ -8,7 +8,6 @@ import statistics
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -148,7 +147,12 @@ def test_reshaping_keeps_the_clients(network):
 
 
 def test_a_setting_that_the_kernel_did_not_take_ends_the_run(network, monkeypatch):
-    monkeypatch.setattr("netem.links.asdict", lambda shape: {**asdict(shape), "rate_bytes_s": 1})
+    tell = network.links._ask
+
+    def unheard(*args: object, **message: object) -> object:
+        return {} if message["do"] == "shape" else tell(*args, **message)
+
+    monkeypatch.setattr(network.links, "_ask", unheard)
     with pytest.raises(
         ShapingError,
         match=r"^server\.uplink \(.*asked for htb rate_bytes_s 1249999988, the kernel has 1250000000$",

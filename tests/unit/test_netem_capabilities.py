@@ -23,6 +23,7 @@ def all_there(monkeypatch):
         "iproute2",
         "htb",
         "tbf",
+        "cls_bpf",
         "bridge",
         "netem",
         "openvswitch",
