@@ -27,6 +27,7 @@ class ClientWork:
         update_bytes: sum of ``nbytes`` of the arrays in the update.
         uplink_digest, downlink_digest: SHA-256 (hex) of the payloads; empty where nothing is sent.
         samples: how much the update weighs in the average; 0 where there is none.
+        refused: why the server cannot use the update when it has all its bytes; empty where it can.
         source: part -> how its duration came about.
     """
 
@@ -36,6 +37,7 @@ class ClientWork:
     uplink_digest: str = ""
     downlink_digest: str = ""
     samples: int = 0
+    refused: str = ""
     reference: bool = False
     max_error: float | None = None
     max_error_over_bound: float | None = None
@@ -54,10 +56,12 @@ class ClientWork:
 
 
 def refuse_damaged(work: ClientWork, outcome: ClientOutcome, played: Played) -> None:
-    """An update of which something else arrived than was sent has failed and is not averaged."""
-    if outcome.status != "ok" or played.arrived is None:
+    """An update that is not what was sent, or that cannot be used, has failed and is not averaged."""
+    if outcome.status != "ok":
         return
-    if played.arrived.get(work.plan.client) != work.uplink_digest:
+    if work.refused:
+        outcome.status, outcome.reason = "failed", work.refused
+    elif played.arrived is not None and played.arrived.get(work.plan.client) != work.uplink_digest:
         outcome.status = "failed"
         outcome.reason = "what arrived is not what was sent (SHA-256 differs)"
 

@@ -94,7 +94,9 @@ class Experiment:
                 sent = self._send(scenario, name, model, held.get(name), rng)
                 clients.append(self._work(scenario, name, sent, shares[name], seed, number, policy, rng))
             held = {client.name: client.sent.model for client in clients}
-            aggregate = self._bench.average([(c.decoded, c.work.samples) for c in clients if c.decoded], rng)
+            usable = [(c.decoded, c.work.samples) for c in clients if c.decoded]
+            # Where every client failed there is nothing to average, and the model stays what it is.
+            aggregate = self._bench.average(usable, rng) if usable else Timed(model, 0.0, "measured")
             self._tell("sending")
             works = [client.work for client in clients]
             for work in works:
@@ -192,11 +194,22 @@ class Experiment:
             return client
         client.trained = trained.value
         work.uplink_digest = hashlib.sha256(coded.value).hexdigest()
-        decoded = self._bench.decode(coded.value, work.uplink_digest, settings.codec, reference, model, rng)
-        client.decoded = decoded.value
-        kept = compare(trained.value.model.state, decoded.value.state, settings.bound)
-        work.max_error = kept.max_error
-        work.max_error_over_bound = kept.over_bound if lossy else None
+        decoded_s = 0.0
+        digest = work.uplink_digest
+        try:
+            decoded = self._bench.decode(coded.value, digest, settings.codec, reference, model, rng)
+        except (fedsz.FedSZError, WorkerDiedError) as why:
+            # Its bytes travel all the same. What a client sends costs the server one update, never the round.
+            work.refused = f"the server cannot decode it: {why}"
+        else:
+            work.refused = _other_form(decoded.value, model)
+            decoded_s = decoded.seconds
+            work.source["decompress"] = decoded.source
+        if not work.refused:
+            client.decoded = decoded.value
+            kept = compare(trained.value.model.state, decoded.value.state, settings.bound)
+            work.max_error = kept.max_error
+            work.max_error_over_bound = kept.over_bound if lossy else None
         work.update_bytes = trained.value.model.nbytes
         work.samples = trained.value.samples
         silence = np.random.default_rng(np.random.SeedSequence([seed, number, 3, position])).random(2)
@@ -204,12 +217,12 @@ class Experiment:
             plan,
             uplink=coded.value,
             compress_s=coded.seconds,
-            decompress_s=decoded.seconds,
+            decompress_s=decoded_s,
             silent_after_s=trained.seconds * silence[1]
             if silence[0] < scenario.rounds_policy.dropout
             else None,
         )
-        work.source.update(train=trained.source, compress=coded.source, decompress=decoded.source)
+        work.source.update(train=trained.source, compress=coded.source)
         return client
 
     @staticmethod
@@ -221,3 +234,15 @@ class Experiment:
             if outcome.status == "ok" and client.decoded is not None:
                 updates.append((client.decoded, client.work.samples))
         return updates
+
+
+def _other_form(update: Model, model: Model) -> str:
+    """Why *update* cannot be averaged with states of *model*'s form; empty where it can."""
+    odd = sorted(update.state.keys() ^ model.state.keys())
+    if odd:
+        return f"its tensors are not the model's: {', '.join(odd[:5])}"
+    for name, like in model.state.items():
+        found, wanted = np.asarray(update.state[name]), np.asarray(like)
+        if found.shape != wanted.shape or found.dtype != wanted.dtype:
+            return f"tensor {name} is {found.dtype}{list(found.shape)}; the model's is {wanted.dtype}{list(wanted.shape)}"
+    return ""
