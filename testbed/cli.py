@@ -50,8 +50,13 @@ def _parser() -> argparse.ArgumentParser:
             action="store_true",
             help="keep every payload in the result folder, so that it can be replayed over real links",
         )
-    scenario_command(
+    validate = scenario_command(
         "validate", "hold modelled against emulated transfers on a scenario; 1 where they disagree"
+    )
+    validate.add_argument(
+        "--dilation",
+        action="store_true",
+        help="hold dilated against undilated transfers instead: the same bytes once at k = 1, in real time",
     )
     listing = commands.add_parser("scenarios", help="the scenarios in a folder, a line each")
     listing.add_argument("folder", type=Path, nargs="?", default=Path("scenarios"))
@@ -61,6 +66,23 @@ def _parser() -> argparse.ArgumentParser:
         "report", help="table, crossover, plots and report of a result folder, made again"
     )
     report.add_argument("results", type=Path)
+    export = commands.add_parser("export", help="the rows of a result folder as one table: CSV or Parquet")
+    export.add_argument("results", type=Path)
+    export.add_argument("--format", choices=("csv", "parquet"), default="csv")
+    export.add_argument(
+        "--out", type=Path, help="file to write (default: rounds.FORMAT in the result folder)"
+    )
+    compare = commands.add_parser(
+        "compare", help="what differs between two runs, round by round, with intervals"
+    )
+    compare.add_argument("first", type=Path)
+    compare.add_argument("second", type=Path)
+    compare.add_argument("--json", action="store_true", help="one JSON object")
+    init = commands.add_parser("init", help="write a commented scenario to start from")
+    init.add_argument("file", type=Path, nargs="?", default=Path("scenario.yaml"))
+    commands.add_parser("schema", help="print the JSON Schema of scenarios, for editors")
+    completion = commands.add_parser("completion", help="print a shell's completion of these commands")
+    completion.add_argument("shell", choices=("bash", "zsh"))
     commands.add_parser("check", help="what this machine can and cannot do, and the fix for each")
     commands.add_parser("clean", help="remove what dead runs left behind: namespaces, links, control groups")
     return parser

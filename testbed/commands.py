@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import sys
 import tempfile
@@ -13,7 +14,7 @@ from devices.errors import DeviceError, LimitError
 from fedsz.errors import FedSZError
 from netem.errors import CapabilityError, NetemError
 from netem.ledger import sweep as sweep_ledgers
-from testbed import fidelity
+from testbed import dilation_check, fidelity
 from testbed import sweep as sweeps
 from testbed.errors import ScenarioErrors, ScenarioProblem
 from testbed.learning.errors import LearningError
@@ -49,6 +50,8 @@ def validate(options: argparse.Namespace) -> int:
     scenario = _read(options.scenario).with_engine("mininet")
     scenario = replace(scenario, sweep=replace(scenario.sweep, repeats=1, work="drawn"))
     sweeps.require(scenario)
+    if options.dilation:
+        return _validate_dilation(scenario, options)
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.out or Path(scratch) / "validate"
         sweeps.start(scenario, folder, mode=_mode(options))
@@ -56,6 +59,22 @@ def validate(options: argparse.Namespace) -> int:
     good, text = fidelity.verdict(checks)
     out = console()
     out.print(fidelity.table(checks))
+    out.print(text, highlight=False)
+    return 0 if good else 1
+
+
+def _validate_dilation(scenario: Scenario, options: argparse.Namespace) -> int:
+    """Both runs carry the same bytes after the same work: the second replays the first with links at k = 1."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = options.out or Path(scratch)
+        dilated, plain = folder / "dilated", folder / "undilated"
+        sweeps.start(scenario, dilated, mode=_mode(options), keep_payloads=True)
+        undilated = replace(scenario, network=replace(scenario.network, dilation=1.0))
+        sweeps.start(undilated, plain, mode=_mode(options), replay=dilated)
+        found = dilation_check.points(read_results(dilated).rows, read_results(plain).rows)
+    good, text = dilation_check.verdict(found)
+    out = console()
+    out.print(dilation_check.table(found))
     out.print(text, highlight=False)
     return 0 if good else 1
 
@@ -81,6 +100,58 @@ def show(options: argparse.Namespace) -> int:
 def report(options: argparse.Namespace) -> int:
     """`testbed report`."""
     summarise(options.results)
+    return 0
+
+
+def export(options: argparse.Namespace) -> int:
+    """`testbed export`."""
+    from testbed.results import export as write
+
+    print(f"wrote {write(options.results, options.format, options.out)}")
+    return 0
+
+
+def compare(options: argparse.Namespace) -> int:
+    """`testbed compare`."""
+    from testbed.compare import compare as compared
+    from testbed.compare import table
+    from testbed.results import load as load_run
+
+    found = compared(load_run(options.first), load_run(options.second))
+    if options.json:
+        print(json.dumps(found.to_dict()))
+    elif found.groups:
+        console().print(table(found))
+    if not found.groups:
+        print("testbed compare: the two runs have no usable round in common", file=sys.stderr)
+    return 0 if found.groups else 1
+
+
+def init(options: argparse.Namespace) -> int:
+    """`testbed init`."""
+    from testbed.init import write_template
+
+    write_template(options.file)
+    name = shlex.quote(str(options.file))
+    print(f"wrote {name}; next: testbed show {name}, then testbed sweep {name}")
+    return 0
+
+
+def schema(options: argparse.Namespace) -> int:
+    """`testbed schema`."""
+    del options
+    from testbed.init import schema_text
+
+    print(schema_text(), end="")
+    return 0
+
+
+def completion(options: argparse.Namespace) -> int:
+    """`testbed completion`."""
+    from testbed.cli import _parser
+    from testbed.results import package
+
+    print(package("shtab", "completion").complete(_parser(), shell=options.shell))
     return 0
 
 

@@ -159,6 +159,7 @@ def _key(cell: Cell) -> str:
     """Equal for cells whose clients do the same work."""
     data: dict[str, Any] = cell.scenario.to_dict()
     network = data["network"] if cell.scenario.compression.policy == "auto" else None
+    del data["network"]["dilation"], data["network"]["timeout"]
     for name in _NETWORK:
         del data[name]
     for name in _POLICY:
