@@ -1,0 +1,88 @@
+"""What speaks against a measurement, from two looks at the host."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from netem.sampling import HostSample, sample, strain
+from netem.traffic_control import QueueState
+
+QUIET = HostSample(
+    10.0,
+    {
+        "user": 5.0,
+        "nice": 0.0,
+        "system": 2.0,
+        "idle": 90.0,
+        "iowait": 1.0,
+        "irq": 0.0,
+        "softirq": 2.0,
+        "steal": 0.0,
+    },
+    softnet_dropped=3,
+    throttled_s=0.5,
+    load=0.2,
+)
+
+
+def later(**changes: float) -> HostSample:
+    """Two seconds on two cores later; what was not used was idle."""
+    cpu_s = {kind: QUIET.cpu_s[kind] + changes.pop(kind, 0.0) for kind in QUIET.cpu_s}
+    cpu_s["idle"] += 4.0 - (sum(cpu_s.values()) - sum(QUIET.cpu_s.values()))
+    return replace(QUIET, at_s=12.0, cpu_s=cpu_s, **changes)
+
+
+def test_a_quiet_host_gives_no_reason_for_doubt():
+    seen = strain(QUIET, later(user=1.0, softirq=0.4))
+    assert (seen.seconds, seen.busy, seen.softirq) == (2.0, pytest.approx(0.35), pytest.approx(0.1))
+    assert seen.reasons == ()
+
+
+@pytest.mark.parametrize(
+    ("after", "reason"),
+    [
+        (later(user=3.99), "the processor was busy 100% of the time"),
+        (later(steal=0.4), "the hypervisor took the processor away for 10.0% of the time"),
+        (
+            later(softnet_dropped=5),
+            "the kernel dropped 2 packets before any link saw them (net.core.netdev_max_backlog)",
+        ),
+        (later(throttled_s=0.75), "this process's control group was held back for 0.25 s"),
+    ],
+)
+def test_each_doubt_has_its_reason(after, reason):
+    assert strain(QUIET, after).reasons == (reason,)
+
+
+def queue(kind: str, drops: int) -> QueueState:
+    return QueueState(1, kind, 1, 0, 0, drops, 0, 0, {})
+
+
+def test_drops_are_counted_once_and_are_no_fault():
+    before = {"a.uplink": [queue("htb", 1), queue("tbf", 1)], "b.uplink": [queue("tbf", 0)]}
+    after = {"a.uplink": [queue("htb", 4), queue("tbf", 4)], "b.uplink": [queue("tbf", 0)]}
+    seen = strain(QUIET, later(), before, after)
+    assert seen.drops == {"a.uplink": 3}
+    assert seen.reasons == ()
+
+
+def test_this_host_can_be_looked_at():
+    before, after = sample(), sample()
+    assert set(before.cpu_s) == {"user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal"}
+    assert after.at_s >= before.at_s
+    assert strain(before, after).seconds >= 0
+
+
+def test_counters_are_read_as_the_kernel_writes_them(tmp_path: Path):
+    (tmp_path / "net").mkdir()
+    (tmp_path / "self").mkdir()
+    (tmp_path / "stat").write_text("cpu  100 0 50 1000 10 0 20 5 0 0\ncpu0 1 2 3\n")
+    (tmp_path / "net" / "softnet_stat").write_text("0000ffff 00000010 0 0\n00000001 00000002 0 0\n")
+    (tmp_path / "self" / "cgroup").write_text("4:memory:/\n")
+    (tmp_path / "loadavg").write_text("1.50 1.0 0.5 2/100 12345\n")
+    seen = sample(tmp_path)
+    assert seen.cpu_s["user"] * 100 / seen.cpu_s["idle"] == pytest.approx(10.0)
+    assert (seen.softnet_dropped, seen.throttled_s, seen.load) == (18, 0.0, 1.5)
