@@ -244,5 +244,6 @@ def _other_form(update: Model, model: Model) -> str:
     for name, like in model.state.items():
         found, wanted = np.asarray(update.state[name]), np.asarray(like)
         if found.shape != wanted.shape or found.dtype != wanted.dtype:
-            return f"tensor {name} is {found.dtype}{list(found.shape)}; the model's is {wanted.dtype}{list(wanted.shape)}"
+            got, like_it = f"{found.dtype}{list(found.shape)}", f"{wanted.dtype}{list(wanted.shape)}"
+            return f"tensor {name} is {got}; the model's is {like_it}"
     return ""

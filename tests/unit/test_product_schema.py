@@ -1,0 +1,95 @@
+"""The scenario language for editors, a first scenario, and the shell's completion."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from ruamel.yaml import YAML
+
+from testbed.cli import main
+from testbed.init import TEMPLATE, schema_text
+from testbed.scenario import load, loads
+
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = sorted((ROOT / "scenarios").rglob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def validator() -> Any:
+    schema = json.loads((ROOT / "docs" / "scenario.schema.json").read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
+
+
+def plain(text: str) -> Any:
+    return YAML(typ="safe", pure=True).load(text)
+
+
+def test_the_shipped_schema_is_current(capsys: pytest.CaptureFixture[str]) -> None:
+    """If not: `testbed schema > docs/scenario.schema.json`."""
+    assert main(["schema"]) == 0
+    assert capsys.readouterr().out == schema_text()
+    assert (ROOT / "docs" / "scenario.schema.json").read_text(encoding="utf-8") == schema_text()
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_every_shipped_scenario_is_valid_filled_in_too_and_names_the_schema(
+    path: Path, validator: Any
+) -> None:
+    text = path.read_text(encoding="utf-8")
+    validator.validate(plain(text))
+    validator.validate(load(path).to_dict())
+    hint, name = text.splitlines()[0].split("$schema=")
+    assert hint == "# yaml-language-server: "
+    assert (path.parent / name).resolve() == ROOT / "docs" / "scenario.schema.json"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "where"),
+    [
+        ("nmae: x\n", []),
+        ("learning: {rounds: 0}\n", ["learning", "rounds"]),
+        ("compression: {codec: sz9}\n", ["compression", "codec"]),
+        ("network: {engine: wifi}\n", ["network", "engine"]),
+        ("sweep: {work: guessed}\n", ["sweep", "work"]),
+    ],
+)
+def test_an_editor_underlines_what_the_testbed_refuses(wrong: str, where: list[str], validator: Any) -> None:
+    fleet = "{name: pi, count: 1, device: raspberry-pi-4, uplink: 1 Mbit/s, downlink: 1 Mbit/s}"
+    good = plain(f"name: x\nfleets: [{fleet}]\n")
+    validator.validate(good)
+    (error,) = validator.iter_errors({**good, **plain(wrong)})
+    assert list(error.absolute_path) == where
+
+
+def test_the_first_scenario_is_one_and_is_never_written_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], validator: Any
+) -> None:
+    path = tmp_path / "new" / "mine.yaml"
+    assert main(["init", str(path)]) == 0
+    assert f"testbed show {path}" in capsys.readouterr().out
+    assert main(["show", str(path)]) == 0
+    assert "congestion_control: cubic" in capsys.readouterr().out
+    validator.validate(plain(TEMPLATE))
+    assert len(load(path).cells()) == 3 * 3 * 2
+    path.write_text("name: kept\n", encoding="utf-8")
+    assert main(["init", str(path)]) == 1
+    assert "exists already" in capsys.readouterr().err
+    assert path.read_text(encoding="utf-8") == "name: kept\n"
+
+
+def test_the_first_scenario_works_without_root() -> None:
+    assert loads(TEMPLATE.replace("engine: mininet", "engine: model")).network.engine == "model"
+
+
+def test_completion_is_a_script_that_bash_reads(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", "bash"]) == 0
+    script = capsys.readouterr().out
+    assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
+    assert "sweep" in script
+    assert "--resume" in script
