@@ -42,6 +42,7 @@ class FlowResult:
         payload_bytes: bytes that arrived.
         wire_bytes: bytes that crossed the client's access link for this flow, Ethernet headers and
             retransmissions included; None where other flows shared that link and direction.
+        handshake_s: from asking for the connection to having it, a round trip; None where it is not measured.
         digest: SHA-256 (hex) of what arrived; empty for a failed flow and for payloads without bytes.
     """
 
@@ -55,6 +56,7 @@ class FlowResult:
     wire_bytes: int | None
     digest: str
     error: str = ""
+    handshake_s: float | None = None
 
     @property
     def duration_s(self) -> float:

@@ -196,6 +196,7 @@ class TransferAgent(Agent):
                 self._stop_sending(flow, os.strerror(status))
                 return
             flow.connected = True
+            self.tell(event="connected", flow=flow.flow, at_s=time.monotonic())
         try:
             while flow.offset < flow.size:
                 flow.offset += os.sendfile(

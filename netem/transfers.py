@@ -39,6 +39,7 @@ class _Flow:
     shared: bool
     started_s: float
     counter: int = 0
+    handshake_s: float | None = None
     finished_s: float = 0.0
     arrived_bytes: int = 0
     wire_bytes: int | None = None
@@ -276,6 +277,9 @@ class Transfers:
         flow.started_s = message["at_s"]
         flow.counter = message["counter"]
 
+    def _on_connected(self, flow: _Flow, message: dict[str, Any]) -> None:
+        flow.handshake_s = message["at_s"] - flow.started_s
+
     def _on_arrived(self, flow: _Flow, message: dict[str, Any]) -> None:
         flow.finished_s = message["at_s"]
         flow.arrived_bytes = message["size"]
@@ -319,5 +323,6 @@ class Transfers:
                 wire_bytes=wire_bytes,
                 digest=digest,
                 error=error,
+                handshake_s=flow.handshake_s,
             )
         )
