@@ -37,6 +37,11 @@ def _parser() -> argparse.ArgumentParser:
 
     sweep = scenario_command("sweep", "run every cell of a scenario's sweep and find the crossover bandwidth")
     sweep.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with an interrupted sweep")
+    sweep.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print cells, estimated wall time, memory and disk; start nothing",
+    )
     run = scenario_command("run", "run a scenario once, as it stands, without its sweep")
     for command in (sweep, run):
         command.add_argument(

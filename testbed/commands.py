@@ -37,7 +37,20 @@ def sweep(options: argparse.Namespace) -> int:
     if options.scenario is None:
         print("testbed sweep: name a scenario, or a folder with --resume", file=sys.stderr)
         return 2
+    if options.dry_run:
+        return _forecast(_load(options), options)
     return _start(_load(options), options)
+
+
+def _forecast(scenario: Scenario, options: argparse.Namespace) -> int:
+    from testbed.forecast import forecast
+
+    found = forecast(scenario, keep_payloads=options.keep_payloads)
+    for cell in () if options.quiet else found.cells:
+        print(f"cell {cell.index}: repeat {cell.repeat}, {cell.label or 'the scenario as it stands'}")
+    for line in found.lines:
+        print(line)
+    return 0
 
 
 def run(options: argparse.Namespace) -> int:
