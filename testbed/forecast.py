@@ -66,9 +66,9 @@ class Forecast:
         """In words."""
         wall_s = WORKER_STARTS_S + self.work_s + self.transfers_s
         parts = (
-            f"{time_text(WORKER_STARTS_S)} to start, {time_text(self.work_s)} of work (a step and a pass of each codec, "
-            f"timed here), {time_text(self.transfers_s)} of transfers (modelled; {time_text(self.emulated_s)} of rounds "
-            "emulated)"
+            f"{time_text(WORKER_STARTS_S)} to start, {time_text(self.work_s)} of work (a step, a pass of each codec, "
+            f"timed here), {time_text(self.transfers_s)} of transfers (modelled; {time_text(self.emulated_s)} of round "
+            "time emulated)"
         )
         return [
             f"{len(self.cells)} cells, {self.rounds} client-rounds; the model has {self.model_bytes / 1e6:.1f} MB",
