@@ -131,7 +131,7 @@ def _answer(found: Sequence[Crossover], rows: Sequence[Row]) -> list[Html]:
         for item in mine:
             lines += [element("dt", codec_name(item.codec)), element("dd", *_verdict(item))]
         cards.append(
-            element("div", element("h3", f"{fleet} ({device}){rest}"), element("dl", *lines), class_="answer")
+            element("div", element("h2", f"{fleet} ({device}){rest}"), element("dl", *lines), class_="answer")
         )
     intro = "An update sent compressed arrives sooner than raw as long as the uplink is slower than this:"
     return [element("p", intro), element("div", *cards, class_="answers")]
