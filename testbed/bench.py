@@ -11,7 +11,7 @@ import gc
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -136,8 +136,18 @@ class BenchResult:
         return None
 
 
-def run(options: BenchOptions, tell: Tell = lambda line: None) -> BenchResult:
-    """Measure; *tell* hears a line per state and bound.
+def run(
+    options: BenchOptions,
+    tell: Tell = lambda line: None,
+    *,
+    states: Mapping[str, State] | None = None,
+    base: State | None = None,
+) -> BenchResult:
+    """Measure.
+
+    Args:
+        tell: hears a line per state and bound.
+        states, base: the arrays themselves, where the options' states and reference are only names for them.
 
     Raises: StateSourceError; fedsz's UnknownCodecError and InvalidBoundError, before anything is measured.
     """
@@ -147,8 +157,10 @@ def run(options: BenchOptions, tell: Tell = lambda line: None) -> BenchResult:
         if codec not in lossy:
             raise fedsz.UnknownCodecError(codec, lossy)
     bounds = [ErrorBound("REL", value) for value in options.bounds]
-    states = {source: load_state(source, options.folder) for source in options.states}
-    base = load_state(options.reference, options.folder) if options.reference else None
+    if states is None:
+        states = {source: load_state(source, options.folder) for source in options.states}
+    if base is None and options.reference is not None:
+        base = load_state(options.reference, options.folder)
     about: dict[str, Any] = {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": manifest.machine(),
@@ -159,9 +171,8 @@ def run(options: BenchOptions, tell: Tell = lambda line: None) -> BenchResult:
     with _on_one_core(options.core) as core:
         about["core"] = core
         for source, state in states.items():
-            warm_up(
-                float64=any(array.dtype == np.float64 for array in state.values()), reference=base is not None
-            )
+            wide = any(array.dtype == np.float64 for array in state.values())
+            warm_up(float64=wide, reference=base is not None)
             for bound in bounds:
                 tell(f"{source}, REL {bound.value:g}")
                 rows += _measure(source, state, base, bound, options)
