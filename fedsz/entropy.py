@@ -17,6 +17,7 @@ from fedsz import frequency, planes, tans
 from fedsz.compiled import compiled
 from fedsz.errors import MalformedPayloadError
 from fedsz.grid import Symbols, symbol_dtype
+from fedsz.scratch import scratch
 from fedsz.wire import Reader, write_varints
 
 #: Symbols of one independent stream: these and what is made of them stay in a core's own cache.
@@ -94,12 +95,12 @@ def decode(reader: Reader, count: int, bins: int) -> Iterator[Symbols]:
         raise MalformedPayloadError("fedsz-q: damaged frequency table")
     reader = Reader(rest[used:], "fedsz-q block")
     most = min(count, CHUNK)
-    scratch = np.empty(padded_size(alphabet.tokens(most)), np.uint16)
-    joined: Symbols = np.empty(most, symbol_dtype(bins)) if packed or bins > 1 << 16 else scratch
+    held = scratch("tokens", padded_size(alphabet.tokens(most)), np.uint16)
+    joined: Symbols = scratch("symbols", most, symbol_dtype(bins)) if packed or bins > 1 << 16 else held
     streams = Streams(reader, len(chunks(count)))
     for first in chunks(count):
         size = min(CHUNK, count - first)
-        tokens = scratch[: padded_size(alphabet.tokens(size))]
+        tokens = held[: padded_size(alphabet.tokens(size))]
         if not tans.decode(streams.next(), table, precision, tokens):
             raise MalformedPayloadError("fedsz-q: damaged token stream")
         symbols = joined[:size]
@@ -140,7 +141,7 @@ def write_streams(
     Args:
         pieces: chunks of at most *most* tokens, padded to a multiple of 8, and their low bits.
     """
-    out = np.empty(tans.room(padded_size(most)), np.uint8)
+    out = scratch("stream", tans.room(padded_size(most)), np.uint8)
     lengths: list[int] = []
     parts: list[bytes] = []
     for tokens, low in pieces:
@@ -158,15 +159,15 @@ class Streams:
     def __init__(self, reader: Reader, count: int) -> None:
         self._reader = reader
         self._lengths = iter(reader.varints(count))
-        self._data = np.empty(0, np.uint8)
 
     def next(self) -> NDArray[np.uint8]:
         """The next stream, valid until the one after it."""
         stream = self._reader.take(next(self._lengths))
-        if len(stream) + tans.PADDING > self._data.size:
-            self._data = np.empty(len(stream) + len(stream) // 8 + tans.PADDING, np.uint8)
-        self._data[: len(stream)] = np.frombuffer(stream, np.uint8)
-        return self._data[: len(stream) + tans.PADDING]
+        if len(stream) > tans.room(CHUNK):
+            raise MalformedPayloadError("fedsz-q: a stream longer than any of its tokens")
+        data = scratch("stream", len(stream) + tans.PADDING, np.uint8)
+        data[: len(stream)] = np.frombuffer(stream, np.uint8)
+        return data
 
 
 def some_bytes(data: memoryview, limit: int | None = None) -> NDArray[np.uint8]:
@@ -184,8 +185,8 @@ class _Cutter:
 
     def __init__(self, alphabet: Alphabet, most: int) -> None:
         self._alphabet = alphabet
-        self._tokens = np.empty(padded_size(alphabet.tokens(most)), np.uint16)
-        self._low = np.empty(planes.low_size(most, alphabet.low_bits), np.uint8)
+        self._tokens = scratch("tokens", padded_size(alphabet.tokens(most)), np.uint16)
+        self._low = scratch("low", planes.low_size(most, alphabet.low_bits), np.uint8)
 
     def cut(self, symbols: Symbols) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
         """Tokens and low bits of a chunk, valid until the next call."""
@@ -207,7 +208,7 @@ class _Cutter:
         if size == tokens.size:
             return tokens
         padded = self._tokens[:size]
-        if tokens.base is not self._tokens:
+        if not np.shares_memory(tokens, padded):
             padded[: tokens.size] = tokens
         padded[tokens.size :] = filler
         return padded

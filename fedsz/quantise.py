@@ -17,6 +17,7 @@ from fedsz import entropy, reference
 from fedsz.errors import MalformedPayloadError
 from fedsz.grid import MAX_POINT, Grid, Symbols, choose_grid, dequantise, quantise, symbol_dtype
 from fedsz.registry import CannotEncodeError, Floats, LossyCodec, register
+from fedsz.scratch import scratch
 from fedsz.wire import Reader, write_varints
 
 # Counts are 32-bit numbers.
@@ -113,11 +114,11 @@ class _Quantised:
     def __init__(self, tensors: Sequence[Floats], grids: Sequence[Grid], bounds: Sequence[float]) -> None:
         self._parts = list(zip(tensors, grids, bounds, strict=True))
         self.size = sum(values.size for values in tensors)
-        self._scratch = np.empty(min(self.size, entropy.CHUNK), symbol_dtype(grids[0].bins))
+        self._symbols = scratch("quantised", min(self.size, entropy.CHUNK), symbol_dtype(grids[0].bins))
         self._made = -1
 
     def __call__(self, first: int) -> Symbols:
-        symbols = self._scratch[: min(entropy.CHUNK, self.size - first)]
+        symbols = self._symbols[: min(entropy.CHUNK, self.size - first)]
         if self._made == first:
             return symbols
         start = 0

@@ -27,6 +27,7 @@ from fedsz.compiled import compiled
 from fedsz.errors import MalformedPayloadError
 from fedsz.grid import Grid, Symbols, dequantise, symbol_dtype
 from fedsz.registry import Floats
+from fedsz.scratch import scratch
 from fedsz.wire import Reader, write_varints
 
 CONTEXTS = 9
@@ -70,7 +71,7 @@ def encode(source: entropy.Source, grid: Grid, reference: Floats) -> bytes:
 
     precision = 10 if count < 1 << 16 else 11 if count < 1 << 20 else 12
     table, states, moves = _tables(counts, alphabet, 1 if count < 1 << 17 else 2, precision)
-    slots = np.empty(entropy.padded_size(min(count, entropy.CHUNK)), np.uint16)
+    slots = scratch("tokens", entropy.padded_size(min(count, entropy.CHUNK)), np.uint16)
 
     def pieces() -> Iterator[tuple[NDArray[np.uint16], None]]:
         for first in entropy.chunks(count):
@@ -115,8 +116,8 @@ class _Related:
         self._source, self._grid, self._reference = source, grid, reference
         self._made, self._largest = -1, 0
         most = min(reference.size, entropy.CHUNK)
-        self._tokens = np.empty(most, symbol_dtype(2 * grid.bins + 3))
-        self._contexts = np.empty(most, np.uint8)
+        self._tokens = scratch("related", most, symbol_dtype(2 * grid.bins + 3))
+        self._contexts = scratch("contexts", most, np.uint8)
         self.tokens, self.contexts = self._tokens, self._contexts
 
     def chunk(self, first: int) -> int:
@@ -166,7 +167,7 @@ def _read_in_contexts(reader: Reader, alphabet: int, grid: Grid, reference: Floa
     reader = Reader(rest[used:], "fedsz-q block")
     starts = entropy.chunks(reference.size)
     most = entropy.padded_size(min(reference.size, entropy.CHUNK))
-    contexts, tokens = np.empty(most, np.uint8), np.empty(most, np.uint16)
+    contexts, tokens = scratch("contexts", most, np.uint8), scratch("tokens", most, np.uint16)
     streams = entropy.Streams(reader, len(starts))
     for first in starts:
         part = reference[first : first + entropy.CHUNK]
