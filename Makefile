@@ -37,5 +37,5 @@ TORCH = torch torchvision triton cuda-bindings cuda-pathfinder cuda-toolkit nvid
 
 # Pins what pyproject.toml allows; run it on purpose, never as part of anything else.
 lock:
-	@uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --extra testbed --extra dev --generate-hashes --no-header \
+	@uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --extra testbed --extra tables --extra dev --generate-hashes --no-header \
 	    $(foreach p,$(TORCH),--no-emit-package $(p)) --output-file requirements.lock

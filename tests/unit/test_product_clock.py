@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Who may read the clock that can be set, and why no figure hangs on it.
 ALLOWED = {
     "netem/ledger.py": "ages of files, which the file system gives in that clock",
+    "testbed/bench.py": "when a bench was run, for people",
     "testbed/manifest.py": "when a run began, for people",
     "testbed/sweep.py": "the name of a result folder",
 }
