@@ -5,7 +5,7 @@ that start one after the other on a shared uplink end up to 60 % away from equal
 (measured, docs/network-model.md). That is noise in every comparison of codecs whose updates meet on a link. Here each
 client has an htb class of its own below the link's, which may borrow all of the link's rate; htb hands that out in
 turns of equal bytes: max-min fairness, as fq_codel and CAKE have it on the access routers of today. The same flows then
-end within 0.2 % of the modelled shares (median).
+end within 0.5 % of the modelled shares (median).
 """
 
 from __future__ import annotations
