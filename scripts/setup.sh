@@ -16,7 +16,7 @@ needed=(python3-venv mininet bridge-utils iproute2 iputils-ping ethtool kmod)
 # Not needed to run: the data set of the quick start, and a whole kernel as a process for the tests of netem,
 # Open vSwitch and cgroup v2 on machines whose own kernel lacks them (amd64 only).
 wanted=(dataset-fashion-mnist)
-[ "$(uname -m)" = x86_64 ] && wanted+=(user-mode-linux)
+[ "$(uname -m)" = x86_64 ] && wanted+=(user-mode-linux openvswitch-switch)
 
 installed() { dpkg-query -W -f='${Status}' "$1" 2>/dev/null | grep -q 'ok installed'; }
 
