@@ -127,7 +127,7 @@ class LinkAgent(Agent):
             change_s = min(change_s, at_s + max(_OUTAGE_STEP * (change_s - at_s), _LEAST_STEP_S))
         bytes_s = max(round(rate), 1)
         index, ifindex = replay.place
-        burst = max(round(bytes_s * replay.burst_s), replay.least_burst_bytes)
+        burst = max(round(bytes_s * replay.burst_s), 1)
         self.control(index).set_rate(ifindex, bytes_s, burst)
         if change_s != math.inf:
             heapq.heappush(self._due, (replay.from_s + change_s, number))
@@ -140,7 +140,6 @@ class _Replay:
     place: list[int]
     from_s: float
     burst_s: float
-    least_burst_bytes: int
     segment_bytes: int
     trace: Trace
 

@@ -142,7 +142,6 @@ class Links:
                     "place": direction.interface.place,
                     "from_s": trace_from_s,
                     "burst_s": self._burst_s,
-                    "least_burst_bytes": FRAME_BYTES,
                     "segment_bytes": direction.shape.segment_bytes,
                     "trace": traces[id(spec.trace)][0],
                 }

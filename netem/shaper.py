@@ -114,7 +114,7 @@ def shape(
         )
     return Shape(
         rate_bytes_s=rate,
-        burst_bytes=max(round(rate * burst_s), FRAME_BYTES),
+        burst_bytes=max(round(rate * burst_s), 1),
         segment_bytes=segment,
         queue_bytes=queue,
         netem=netem,

@@ -53,7 +53,7 @@ def test_a_shape_reads_in_tc_as_it_was_set():
         control.shape(10, shape(LinkSpec(80e6)))
         assert "rate 80Mbit ceil 80Mbit" in tc("class", "show", "dev", "a")
         assert "quantum 60000" in tc("class", "show", "dev", "a")
-        assert "burst 1510b" in tc("class", "show", "dev", "a")  # 1514 in whole microseconds
+        assert "burst 1240b" in tc("class", "show", "dev", "a")  # 1250, in whole ticks and then microseconds
         (cutter,) = (line for line in tc("qdisc", "show", "dev", "a").splitlines() if "tbf" in line)
         assert cutter.startswith("qdisc tbf 10: parent 1:1 rate 100Gbit ")
         assert "default 0x1" in tc("qdisc", "show", "dev", "a")

@@ -25,7 +25,7 @@ ROUGH = LinkSpec(10e6, delay_s=0.00105, jitter_s=0.0005, loss=0.005)
 
 def test_a_plain_link_is_a_rate_a_small_bucket_and_a_queue():
     assert shape(PLAIN) == Shape(
-        rate_bytes_s=1_250_000, burst_bytes=1514, segment_bytes=1514, queue_bytes=250_000, netem=None
+        rate_bytes_s=1_250_000, burst_bytes=156, segment_bytes=1514, queue_bytes=250_000, netem=None
     )
 
 
@@ -93,7 +93,7 @@ def kernel(kind: str, handle: int, **options: float) -> QueueState:
 
 AS_ASKED = [
     kernel("htb", 0x10000),
-    kernel("htb", 0x10001, rate_bytes_s=1_250_000, burst_ns=1_211_200.0, quantum_bytes=60_000),
+    kernel("htb", 0x10001, rate_bytes_s=1_250_000, burst_ns=124_800.0, quantum_bytes=60_000),
     kernel("tbf", 0x100000, rate_bytes_s=12_500_000_000, burst_bytes=1600.0, limit=250_000),
 ]
 NETEM = kernel(
@@ -126,7 +126,7 @@ def test_a_link_read_back_as_asked_differs_in_nothing():
             [changed(AS_ASKED[1], rate_bytes_s=1_250_001), AS_ASKED[2]],
             ("htb rate_bytes_s 1250000", "1250001"),
         ),
-        ([changed(AS_ASKED[1], burst_ns=12e6), AS_ASKED[2]], ("htb burst_ns 1211200", "12000000")),
+        ([changed(AS_ASKED[1], burst_ns=12e6), AS_ASKED[2]], ("htb burst_ns 124800", "12000000")),
         ([AS_ASKED[1], changed(AS_ASKED[2], limit=1000)], ("tbf limit 250000", "1000")),
         ([*AS_ASKED, NETEM], ("no netem", "netem")),
     ],
