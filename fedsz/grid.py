@@ -67,6 +67,13 @@ def choose_grid(low: float, high: float, bound: float, dtype: np.dtype[np.floati
     return Grid(step, first, last - first + 1)
 
 
+def extent(values: Floats, chunk: int) -> tuple[float, float]:
+    """Smallest and largest value; by chunks, so that the second look finds them in the cache."""
+    parts = [values[first : first + chunk] for first in range(0, values.size, chunk)]
+    ends = [(float(part.min()), float(part.max())) for part in parts]
+    return min(low for low, _ in ends), max(high for _, high in ends)
+
+
 def inverse_of(step: float, dtype: np.dtype[np.floating]) -> float:
     """1 / step as quantising uses it."""
     return float(np.float32(1 / step)) if dtype.itemsize == 4 else 1 / step

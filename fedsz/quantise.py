@@ -15,7 +15,7 @@ import numpy as np
 
 from fedsz import entropy, reference
 from fedsz.errors import MalformedPayloadError
-from fedsz.grid import MAX_POINT, Grid, Symbols, choose_grid, dequantise, quantise, symbol_dtype
+from fedsz.grid import MAX_POINT, Grid, Symbols, choose_grid, dequantise, extent, quantise, symbol_dtype
 from fedsz.registry import CannotEncodeError, Floats, LossyCodec, register
 from fedsz.scratch import scratch
 from fedsz.wire import Reader, write_varints
@@ -56,7 +56,7 @@ class FedSZQ(LossyCodec):
         if sum(values.size for values in tensors) >= _MAX_COUNT:
             raise CannotEncodeError
         grids = [
-            choose_grid(float(values.min()), float(values.max()), bound, dtype)
+            choose_grid(*extent(values, entropy.CHUNK), bound, dtype)
             for values, bound in zip(tensors, bounds, strict=True)
         ]
         low = min(grid.low for grid in grids)
