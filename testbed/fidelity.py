@@ -126,6 +126,16 @@ def table(checks: Sequence[TransferCheck]) -> Table:
     return shown
 
 
+def brief(checks: Sequence[TransferCheck]) -> str:
+    """One line for the end of a run: what came of its transfers, disturbed ones included."""
+    median = statistics.median(abs(item.difference) for item in checks)
+    outside = sum(not item.trusted for item in checks)
+    return (
+        f"{len(checks)} transfers held against the modelled network: median difference {median:.2%}; "
+        f"{outside} were disturbed by something else on this host and are left out"
+    )
+
+
 def verdict(checks: Sequence[TransferCheck]) -> tuple[bool, str]:
     """Whether the two engines agree as well as is asked of them, and that in words."""
     differences = [abs(item.difference) for item in checks]

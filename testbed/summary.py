@@ -38,7 +38,7 @@ def summarise(folder: Path, *, quiet: bool = False, json_lines: bool = False) ->
     out = console()
     print_results([] if quiet else results.rows, found, out)
     checks = fidelity.from_cells(results.cells)
-    for line in (*_beliefs(results), fidelity.verdict(checks)[1] if checks else "", _pace(results)):
+    for line in (*_beliefs(results), fidelity.brief(checks) if checks else "", _pace(results)):
         if line:
             out.print(line, highlight=False)
     out.print(
