@@ -83,6 +83,30 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("first", type=Path)
     compare.add_argument("second", type=Path)
     compare.add_argument("--json", action="store_true", help="one JSON object")
+    bench = commands.add_parser(
+        "bench", help="codecs side by side on trained states: ratio, speed, error, B*"
+    )
+    bench.add_argument(
+        "states",
+        nargs="*",
+        default=["mobilenet_v2"],
+        help="alexnet, mobilenet_v2, resnet50, or a .pt or .safetensors",
+    )
+    bench.add_argument(
+        "--codecs", type=lambda text: tuple(text.split(",")), help="ids, with commas (default: all)"
+    )
+    bench.add_argument(
+        "--bounds",
+        type=lambda text: tuple(float(value) for value in text.split(",")),
+        help="relative bounds, with commas (default: 1e-1 to 1e-5)",
+    )
+    bench.add_argument("--repeats", type=int, default=7, help="timings of each (default: 7)")
+    bench.add_argument(
+        "--reference", metavar="STATE", help="a state that both sides hold, for codecs that can use it"
+    )
+    bench.add_argument(
+        "--out", type=Path, default=Path("results/bench"), help="folder for the table and the plot"
+    )
     init = commands.add_parser("init", help="write a commented scenario to start from")
     init.add_argument("file", type=Path, nargs="?", default=Path("scenario.yaml"))
     commands.add_parser("schema", help="print the JSON Schema of scenarios, for editors")

@@ -140,6 +140,32 @@ def compare(options: argparse.Namespace) -> int:
     return 0 if found.groups else 1
 
 
+def bench(options: argparse.Namespace) -> int:
+    """`testbed bench`."""
+    from testbed import bench as benches
+    from testbed.bench_report import ratio_speed_figure, tables
+    from testbed.plot import save
+
+    wanted = benches.BenchOptions(
+        states=tuple(options.states), repeats=options.repeats, reference=options.reference
+    )
+    if options.codecs:
+        wanted = replace(wanted, codecs=options.codecs)
+    if options.bounds:
+        wanted = replace(wanted, bounds=options.bounds)
+    result = benches.run(wanted, tell=lambda text: print(text, file=sys.stderr))
+    options.out.mkdir(parents=True, exist_ok=True)
+    files = [
+        benches.write_result(result, options.out),
+        *save(ratio_speed_figure(result), options.out, "ratio-speed"),
+    ]
+    out = console()
+    for table in tables(result):
+        out.print(table)
+    out.print("results: " + ", ".join(str(path) for path in files), highlight=False, soft_wrap=True)
+    return 0
+
+
 def init(options: argparse.Namespace) -> int:
     """`testbed init`."""
     from testbed.init import write_template
