@@ -1,8 +1,8 @@
 """Measure how true this host's emulated links are; prints the tables of docs/fidelity.md.
 
-    sudo PYTHONPATH=. python scripts/measure_fidelity.py goodput short together scale
+    sudo PYTHONPATH=. python scripts/measure_fidelity.py goodput short together busy scale
 
-Needs root and some three minutes in all. Variants are interleaved, so that other work on the machine meets them alike.
+Needs root and some five minutes in all. Variants are interleaved, so that other work on the machine meets them alike.
 "Mininet" is Mininet as it comes (`TCLink(bw=...)`, `LinuxBridge`), with the same transfer processes at its ends, in a
 network namespace of its own so that nothing of it stands in the host's.
 """
@@ -31,6 +31,7 @@ from netem.model_backend import ModelNetwork
 from netem.transfers import Endpoint, Transfers
 
 OURS, WIDE_BUCKET, MININET = "this", "4 ms bucket", "Mininet"
+LONGEST_BYTES = 400_000_000
 Send = Callable[[float, int], float]  # (rate in bit/s, payload bytes) -> seconds
 _WIDE = AccessLink(LinkSpec(40e9), LinkSpec(40e9))
 
@@ -47,9 +48,12 @@ def theory_s(rate_bps: float, size: int) -> float:
 
 
 @contextmanager
-def shaped(state_dir: Path, burst_s: float | None) -> Iterator[Send]:
-    """One client's uplink on our links."""
+def shaped(state_dir: Path, burst_s: float | None, *, ordinary: bool = False) -> Iterator[Send]:
+    """One client's uplink on our links; *ordinary*: with processes that are scheduled like any other."""
     with MininetNetwork(star(1e6), state_dir=state_dir, burst_s=burst_s, defer_digests=True) as network:
+        if ordinary:
+            for pid in network.transfers.pids.values():
+                os.sched_setscheduler(pid, os.SCHED_OTHER, os.sched_param(0))
 
         def send(rate_bps: float, size: int) -> float:
             network.reshape(star(rate_bps))
@@ -150,10 +154,12 @@ class Variants:
 def goodput(variants: Variants, looks: int) -> None:
     rates = (10e6, 50e6, 100e6, 500e6, 1e9, 2e9, 5e9, 10e9)
     rows = [
-        [f"{rate / 1e6:g}", *variants.errors(rate, round(rate / 8 * 1.0), looks if rate < 5e9 else looks + 2)]
+        [f"{rate / 1e6:g}", *variants.errors(rate, min(round(rate / 8), LONGEST_BYTES), looks)]
         for rate in rates
     ]
-    print("\nTransfers of one second: duration against theory (positive is slower).")
+    print(
+        f"\nTransfers of one second, at most {LONGEST_BYTES / 1e6:g} MB: duration against theory (positive is slower)."
+    )
     table(["rate, Mbit/s", *variants.send], rows)
 
 
@@ -191,13 +197,34 @@ def together(state_dir: Path, looks: int) -> None:
     table(["rate each, Mbit/s", "together", "error"], rows)
 
 
+def busy(state_dir: Path, looks: int) -> None:
+    """What other work does, with the transfer processes scheduled in real time and as ordinary ones."""
+    rates = (10e6, 100e6, 1e9, 5e9)
+    spin = [sys.executable, "-c", "while True: pass"]
+    rows = []
+    with shaped(state_dir, None) as real_time, shaped(state_dir, None, ordinary=True) as ordinary:
+        variants = Variants({"in real time": real_time, "ordinary": ordinary})
+        for others in (0, os.cpu_count() or 1, 2 * (os.cpu_count() or 1)):
+            spinning = [subprocess.Popen(spin) for _ in range(others)]
+            try:
+                for rate in rates:
+                    errors = variants.errors(rate, min(round(rate / 8 * 0.3), LONGEST_BYTES), looks)
+                    rows.append([str(others), f"{rate / 1e6:g}", *errors])
+            finally:
+                for process in spinning:
+                    process.kill()
+                    process.wait()
+    print("\nTransfers of 0.3 s while others keep the cores busy: duration against theory.")
+    table(["busy processes", "rate, Mbit/s", "in real time", "ordinary"], rows)
+
+
 def scale(state_dir: Path) -> None:
     rows = []
     for clients in (10, 50, 200):
-        before, began_s = psutil.virtual_memory().used, time.perf_counter()
+        began_s = time.perf_counter()
         with MininetNetwork(star(10e6, clients), state_dir=state_dir) as network:
             up_s = time.perf_counter() - began_s
-            memory = psutil.virtual_memory().used - before
+            memory = process_bytes()
             began_s = time.perf_counter()
             network.reshape(star(20e6, clients))
             reshape_s = time.perf_counter() - began_s
@@ -216,8 +243,13 @@ def scale(state_dir: Path) -> None:
             ]
         )
     print("\nSet-up, with every link shaped and read back; Mininet without static ARP.")
-    heading = ["clients", "up, s", "memory, MB", "reshape, s", "down, s"]
-    table([*heading, "Mininet up, s", "Mininet memory, MB", "Mininet down, s"], rows)
+    heading = ["clients", "up, s", "processes, MB", "reshape, s", "down, s"]
+    table([*heading, "Mininet up, s", "processes, MB", "down, s"], rows)
+
+
+def process_bytes() -> int:
+    """Memory that the processes below this one have to themselves."""
+    return sum(int(child.memory_full_info().uss) for child in psutil.Process().children(recursive=True))
 
 
 def build_mininet(clients: int) -> None:
@@ -228,13 +260,13 @@ def build_mininet(clients: int) -> None:
 
     from netem.mininet_nodes import LeanMininet
 
-    before, began_s = psutil.virtual_memory().used, time.perf_counter()
+    began_s = time.perf_counter()
     net = LeanMininet(switch=LinuxBridge, host=Host, link=TCLink, controller=None)
     switch = net.addSwitch("s1")
     for number in range(clients + 1):
         net.addLink(net.addHost(f"h{number}"), switch, bw=10)
     net.start()
-    up_s, memory = time.perf_counter() - began_s, psutil.virtual_memory().used - before
+    up_s, memory = time.perf_counter() - began_s, process_bytes()
     began_s = time.perf_counter()
     net.stop()
     print(f"{up_s:.1f}", f"{memory / 1e6:.0f}", f"{time.perf_counter() - began_s:.1f}")
@@ -250,7 +282,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", nargs="+", choices=["goodput", "short", "together", "scale"])
+    parser.add_argument("what", nargs="+", choices=["goodput", "short", "together", "busy", "scale"])
     parser.add_argument(
         "--looks", type=int, default=5, help="how often each transfer is repeated (default 5)"
     )
@@ -269,6 +301,8 @@ def main() -> None:
                     short(variants, chosen.looks)
         if "together" in chosen.what:
             together(state_dir, chosen.looks)
+        if "busy" in chosen.what:
+            busy(state_dir, chosen.looks)
         if "scale" in chosen.what:
             scale(state_dir)
         print(f"\nload {os.getloadavg()[0]:.2f} at the end")
