@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from fedsz import entropy, reference
+from fedsz import entropy, planes, reference
 from fedsz.errors import MalformedPayloadError
 from fedsz.grid import MAX_POINT, Grid, Symbols, choose_grid, dequantise, extent, quantise, symbol_dtype
 from fedsz.registry import CannotEncodeError, Floats, LossyCodec, register
@@ -22,6 +22,8 @@ from fedsz.wire import Reader, write_varints
 
 # Counts are 32-bit numbers.
 _MAX_COUNT = 1 << 31
+# Tensors of a group have at most so many times as many grid points together as any alone.
+_ALIKE = 4
 _PLAIN, _CONDITIONAL = 1, 2
 
 
@@ -61,6 +63,8 @@ class FedSZQ(LossyCodec):
         ]
         low = min(grid.low for grid in grids)
         bins = max(grid.low + grid.bins for grid in grids) - low
+        if bins > _ALIKE * min(grid.bins for grid in grids) and bins > planes.MAX_ALPHABET:
+            raise CannotEncodeError  # one alphabet does not suit them; the container then comes with each alone
         grids = [Grid(grid.step, low, bins) for grid in grids]
         conditional = references[0] is not None
         head = bytes((_CONDITIONAL if conditional else _PLAIN,))

@@ -6,6 +6,8 @@ import fedsz_q_second_decoder as second
 import numpy as np
 import pytest
 
+import fedsz
+from fedsz import ErrorBound
 from fedsz.errors import MalformedPayloadError
 from fedsz.grid import choose_grid
 from fedsz.quantise import FedSZQ
@@ -63,6 +65,16 @@ def test_a_second_decoder_reads_a_group() -> None:
     ):
         assert error_over_bound(values, found, bound) <= 1
         np.testing.assert_array_equal(found, other)
+
+
+def test_tensors_of_very_different_scale_do_not_share_an_alphabet() -> None:
+    state = {f"{scale}.weight": weights(2000, seed=scale) * np.float32(scale) for scale in (1, 1000)}
+    bound = ErrorBound("ABS", 1e-4)
+    alone = [len(CODEC.encode(tensor, 1e-4)) for tensor in state.values()]
+    payload = fedsz.compress(state, bound, codec="fedsz-q")
+    assert len(payload) < sum(alone) + 150
+    for name, decoded in fedsz.decompress(payload).items():
+        assert error_over_bound(state[name], decoded, 1e-4) <= 1
 
 
 @pytest.mark.parametrize("relative", [1e-1, 1e-2, 1e-3, 1e-4])
