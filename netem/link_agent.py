@@ -44,11 +44,12 @@ class LinkAgent(Agent):
     # --- set-up ---------------------------------------------------------------------------------------
 
     def on_settings(self, descriptors: list[int], namespaces: list[int], values: dict[str, str]) -> None:
-        """Write sysctls of each namespace: path below /proc/sys -> value."""
+        """Write sysctls of each namespace: path below /proc/sys -> value. A kernel without IPv6 has none of its."""
         for index in namespaces:
             self.enter(index)
             for path, value in values.items():
-                Path("/proc/sys", path).write_text(value, encoding="ascii")
+                if not path.startswith("net/ipv6/") or Path("/proc/sys/net/ipv6").exists():
+                    Path("/proc/sys", path).write_text(value, encoding="ascii")
         self.tell(event="done")
 
     def on_hosts(self, descriptors: list[int], hosts: list[dict[str, Any]]) -> None:

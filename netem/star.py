@@ -36,6 +36,9 @@ _SETTINGS = {
     "net/ipv4/tcp_wmem": "4096 65536 134217728",
     # Linux remembers the threshold that the last connection to a peer ended with; each transfer starts afresh here.
     "net/ipv4/tcp_no_metrics_save": "1",
+    # Neighbour discovery would be counted among the bytes on the wire.
+    "net/ipv6/conf/all/disable_ipv6": "1",
+    "net/ipv6/conf/default/disable_ipv6": "1",
 }
 
 
