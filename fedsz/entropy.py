@@ -23,6 +23,8 @@ from fedsz.wire import Reader, write_varints
 #: Symbols of one independent stream: these and what is made of them stay in a core's own cache.
 CHUNK = 1 << 17
 MAX_LOW_BITS = 24
+#: Up to so many symbols, what is smallest is tried and not only estimated.
+FEW = 4096
 
 _MAX_PACKED = 2048
 _MAX_PER_TOKEN = 8
@@ -59,6 +61,15 @@ def chunks(count: int) -> range:
 def encode(source: Source, count: int, bins: int) -> bytes:
     """Code *count* symbols, each below *bins* (at least 2)."""
     alphabet, counts, _ = choose(source, count, bins)
+    coded = _encode(source, count, alphabet, counts)
+    if count <= FEW and bins <= 1 << MAX_LOW_BITS:
+        # Estimates are rough for few symbols; their bits as they are, beside one token, are the most it may take.
+        plain = _encode(source, count, Alphabet(bins, (bins - 1).bit_length()), None)
+        return min(coded, plain, key=len)
+    return coded
+
+
+def _encode(source: Source, count: int, alphabet: Alphabet, counts: NDArray[np.uint32] | None) -> bytes:
     cutter = _Cutter(alphabet, min(count, CHUNK))
     if counts is None:
         cut = (cutter.cut(source(first)) for first in chunks(count))

@@ -8,7 +8,7 @@ is exact and rounds once. 0 stays exactly 0 (pruned weights do).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,16 +27,21 @@ Symbols = NDArray[Any]  # uint16 or uint32
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Grid points ``low`` to ``low + bins - 1`` in steps of ``step``; a symbol is a point minus ``low``."""
+    """Grid points ``low`` to ``low + bins - 1`` in steps of ``step``; a symbol is a point minus ``low``.
+
+    ``narrow``: the tensor's points can be found in its own dtype. It stays with the tensor where tensors are coded
+    together on wider limits, because the two ways may choose different neighbours for a value half-way: what a tensor
+    decodes to must not depend on its company.
+    """
 
     step: float
     low: int
     bins: int
+    narrow: bool = False
 
-    @property
-    def narrow(self) -> bool:
-        """Whether points can be found in the tensor's own dtype."""
-        return max(-self.low, self.low + self.bins - 1) < NARROW
+    def within(self, low: int, bins: int) -> Grid:
+        """The same grid with wider limits."""
+        return replace(self, low=low, bins=bins)
 
 
 def choose_grid(low: float, high: float, bound: float, dtype: np.dtype[np.floating]) -> Grid:
@@ -64,7 +69,7 @@ def choose_grid(low: float, high: float, bound: float, dtype: np.dtype[np.floati
     inverse = inverse_of(step, dtype)
     # Within 0.01 of halfway the outer point is counted in: rounding (at most 2^15 * 2^-23) never leaves the grid.
     first, last = math.floor(low * inverse + 0.49), math.ceil(high * inverse - 0.49)
-    return Grid(step, first, last - first + 1)
+    return Grid(step, first, last - first + 1, max(-first, last) < NARROW)
 
 
 def extent(values: Floats, chunk: int) -> tuple[float, float]:
@@ -85,7 +90,7 @@ def _quantise_narrow(values: Any, inverse: Any, step: Any, low: Any, limit: Any,
     for i in range(values.size):
         value = values[i]
         point = np.rint(value * inverse)
-        symbols[i] = np.uint16(np.int32(point) - low)
+        symbols[i] = np.uint32(np.int32(point) - low)
         outside |= not (abs(point * step - value) < limit)
     return not outside
 

@@ -20,6 +20,9 @@ from fedsz.registry import CannotEncodeError, Floats, LossyCodec, register
 from fedsz.scratch import scratch
 from fedsz.wire import Reader, write_varints
 
+# From here on a block is smaller than the raw tensors, whatever the bound, the company and the reference. So none of
+# these decides whether the container stores a tensor exactly instead: what it decodes to hangs on the tensor alone.
+_MIN_COUNT = 128
 # Counts are 32-bit numbers.
 _MAX_COUNT = 1 << 31
 # Tensors of a group have at most so many times as many grid points together as any alone.
@@ -55,6 +58,8 @@ class FedSZQ(LossyCodec):
         self, tensors: Sequence[Floats], bounds: Sequence[float], references: Sequence[Floats | None]
     ) -> bytes:
         dtype = tensors[0].dtype
+        if min(values.size for values in tensors) < _MIN_COUNT:
+            raise CannotEncodeError
         if sum(values.size for values in tensors) >= _MAX_COUNT:
             raise CannotEncodeError
         grids = [
@@ -65,7 +70,7 @@ class FedSZQ(LossyCodec):
         bins = max(grid.low + grid.bins for grid in grids) - low
         if bins > _ALIKE * min(grid.bins for grid in grids) and bins > planes.MAX_ALPHABET:
             raise CannotEncodeError  # one alphabet does not suit them; the container then comes with each alone
-        grids = [Grid(grid.step, low, bins) for grid in grids]
+        grids = [grid.within(low, bins) for grid in grids]
         conditional = references[0] is not None
         head = bytes((_CONDITIONAL if conditional else _PLAIN,))
         head += np.array([grid.step for grid in grids], dtype.newbyteorder("<")).tobytes()

@@ -43,9 +43,16 @@ _BITS_PER_ENTRY = 2.5
 
 def encode(source: entropy.Source, grid: Grid, reference: Floats) -> bytes:
     """Code symbols (grid points less ``grid.low``) given *reference*, of the same size."""
-    count = reference.size
     if not _fits(grid):
-        return bytes((_PLAIN,)) + entropy.encode(source, count, grid.bins)
+        return bytes((_PLAIN,)) + entropy.encode(source, reference.size, grid.bins)
+    coded = _encode(source, grid, reference)
+    if reference.size <= entropy.FEW and coded[0] != _PLAIN:
+        return min(coded, bytes((_PLAIN,)) + entropy.encode(source, reference.size, grid.bins), key=len)
+    return coded
+
+
+def _encode(source: entropy.Source, grid: Grid, reference: Floats) -> bytes:
+    count = reference.size
     related = _Related(source, grid, reference)
     largest, counts = 0, np.zeros(CONTEXTS * _MAX_ALPHABET, np.uint32)
     for first in entropy.chunks(count):

@@ -22,7 +22,7 @@ Seed = tuple[LossyCodec, bytes, int, np.dtype, np.ndarray | None]
 def seeds() -> list[Seed]:
     rng = np.random.default_rng(5)
     found: list[Seed] = []
-    for dtype, count in (("f4", 5), ("f4", 1100), ("f8", 3000)):
+    for dtype, count in (("f4", 130), ("f4", 1100), ("f8", 3000)):
         values = (0.05 * rng.standard_normal(count)).astype(dtype)
         near = (values + 1e-3 * rng.standard_normal(count)).astype(dtype)
         for relative in (0.5, 0.2, 1e-2, 1e-3, 1e-5):

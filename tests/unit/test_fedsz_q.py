@@ -56,15 +56,47 @@ def test_a_second_decoder_reads_several_chunks() -> None:
 
 
 def test_a_second_decoder_reads_a_group() -> None:
-    tensors = [weights(count, seed=count) * scale for count, scale in ((1025, 1), (3000, 40), (7, 0.1))]
+    tensors = [weights(count, seed=count) * scale for count, scale in ((1025, 1), (3000, 40), (200, 0.1))]
     bounds = [1e-2 * span(tensor) for tensor in tensors]
     blob = CODEC.encode_many(tensors, bounds, [None] * 3)
-    decoded = CODEC.decode_many(memoryview(blob), [1025, 3000, 7], np.dtype("f4"), [None] * 3)
+    decoded = CODEC.decode_many(memoryview(blob), [1025, 3000, 200], np.dtype("f4"), [None] * 3)
     for values, bound, found, other in zip(
-        tensors, bounds, decoded, second.decode(blob, [1025, 3000, 7], "f4"), strict=True
+        tensors, bounds, decoded, second.decode(blob, [1025, 3000, 200], "f4"), strict=True
     ):
         assert error_over_bound(values, found, bound) <= 1
         np.testing.assert_array_equal(found, other)
+
+
+@pytest.mark.parametrize("relative", [1e-1, 1e-2, 3e-3])
+def test_a_tensor_decodes_to_the_same_alone_and_in_company(relative: float) -> None:
+    tensors = [weights(500), weights(500, seed=1) + np.float32(3), weights(128, seed=2) * np.float32(1e-3)]
+    bounds = [relative * span(tensor) for tensor in tensors]
+    counts = [tensor.size for tensor in tensors]
+    blob = CODEC.encode_many(tensors, bounds, [None] * 3)
+    for values, bound, found in zip(
+        tensors, bounds, CODEC.decode_many(memoryview(blob), counts, np.dtype("f4"), [None] * 3), strict=True
+    ):
+        alone = CODEC.decode(memoryview(CODEC.encode(values, bound)), values.size, values.dtype)
+        assert found.tobytes() == alone.tobytes()
+
+
+@pytest.mark.parametrize("count", [128, 200, 1100, 4000])
+@pytest.mark.parametrize("kind", ["flat", "normal", "tails"])
+@pytest.mark.parametrize("given", [False, True])
+def test_blocks_are_smaller_than_raw_tensors_at_any_bound(count: int, kind: str, given: bool) -> None:
+    rng = np.random.default_rng(count)
+    draw = {"flat": rng.random, "normal": rng.standard_normal, "tails": rng.standard_cauchy}[kind]
+    for dtype, width, finest in (("f4", 2, 2.0**-12), ("f4", 4, 2.0**-21), ("f8", 8, 2.0**-30)):
+        values = draw(count).astype(dtype)
+        reference = draw(count).astype(dtype) if given else None
+        for relative in (0.5, 1e-1, 1e-2, 1e-3, finest):
+            blob = CODEC.encode(values, relative * span(values), reference=reference)
+            assert len(blob) < width * count, (dtype, relative)  # two bytes a value: float16, seen as float32
+
+
+def test_what_might_not_be_smaller_is_refused() -> None:
+    with pytest.raises(CannotEncodeError):
+        CODEC.encode(weights(127), 1e-2)
 
 
 def test_tensors_of_very_different_scale_do_not_share_an_alphabet() -> None:
