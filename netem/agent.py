@@ -150,7 +150,10 @@ def main() -> None:
     if role != "digester":
         prefer_this_process()
     agent = LinkAgent(channel) if role == "shaper" else TransferAgent(channel)
-    agent.run()
+    with contextlib.suppress(
+        BrokenPipeError, ConnectionResetError
+    ):  # the owner went while it was being answered
+        agent.run()
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Helper modules beside the tests (scripted networks, made-up rows) are imported by their file name.
 for folder in ("unit", "integration"):
@@ -14,6 +15,11 @@ for folder in ("unit", "integration"):
 
 IS_ROOT = sys.platform == "linux" and os.geteuid() == 0
 STRICT = os.environ.get("FEDSZ_STRICT") == "1"
+
+# Where a run decides about a change, the same examples are tried each time; everybody else's run looks at new ones.
+settings.register_profile("strict", derandomize=True)
+if STRICT:
+    settings.load_profile("strict")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -208,8 +208,11 @@ def test_digests_can_wait(tmp_path):
 def test_every_connection_uses_the_congestion_control_that_was_named(tmp_path, algorithm):
     with MininetNetwork(star(20e6), state_dir=tmp_path, congestion_control=algorithm) as network:
         network.start(FlowRequest(0, "c0", "uplink", os.urandom(500_000)))
-        time.sleep(0.05)
-        seen = network.net.hosts[1].cmd("ss", "-tin")
+        seen = ""
+        for _ in range(100):  # the sender connects as soon as its process is scheduled
+            seen += network.net.hosts[1].cmd("ss", "-tin")
+            if f" {algorithm} " in seen:
+                break
         assert f" {algorithm} " in seen
         assert finish(network)[0].status == "ok"
 
