@@ -54,13 +54,14 @@ fi
 rm -f .venv/.stamp
 say "virtual environment in .venv ($("$python" -V)); the first time this takes a few minutes"
 [ -x .venv/bin/pip ] || "$python" -m venv .venv
-pip() { .venv/bin/python -m pip --disable-pip-version-check -qq "$@"; }
+# Modules are compiled when first imported: compiling all of PyTorch's and everybody's took as long as unpacking them.
+install() { .venv/bin/python -m pip --disable-pip-version-check -qq install --no-compile "$@"; }
 # PyTorch comes first and without hashes: its CPU and CUDA builds share one version number, and which of them is right
 # depends on the machine. To save gigabytes on a machine without a GPU, point pip at PyTorch's CPU builds (PIP_INDEX_URL).
 say "PyTorch"
-pip install -r requirements-torch.txt
+install -r requirements-torch.txt
 say "everything else, pinned with hashes"
-pip install --require-hashes --no-deps -r requirements.lock
-pip install --no-deps --no-build-isolation -e .
+install --require-hashes --no-deps -r requirements.lock
+install --no-deps --no-build-isolation -e .
 echo "$want" >.venv/.stamp
 say "done"
