@@ -1,5 +1,5 @@
 # Two commands matter: `make sweep` (the main job) and `make test`. Both set up what they need first.
-.PHONY: help setup sweep test check lint lock clean
+.PHONY: help setup setup-tests sweep test test-provision check lint lock clean
 
 PYTHON ?= python3
 SCENARIO ?= scenarios/quickstart.yaml
@@ -18,8 +18,16 @@ setup:
 sweep: setup
 	@.venv/bin/testbed sweep $(SCENARIO) --fallback $(ARGS)
 
-test: setup lint
+# What only the tests use: a browser, Vagrant, a whole kernel as a process.
+setup-tests:
+	@PYTHON=$(PYTHON) scripts/setup.sh tests
+
+test: setup-tests lint
 	@.venv/bin/python -m pytest $(ARGS)
+
+# Several minutes and gigabytes, as root: scripts/provision.sh in a bare Debian made for it.
+test-provision:
+	@scripts/test_provision.sh
 
 check: setup
 	@.venv/bin/testbed check

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Sets up everything that `make sweep` and `make test` need: system packages (Debian or Ubuntu, as root) and a virtual
-# environment with pinned dependencies. Quick when nothing has changed; safe to kill and to run again.
+# environment with pinned dependencies. Quick when nothing has changed; safe to kill and to run again. With `tests` as its
+# argument also what only the tests use.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,10 +14,14 @@ flock 9  # two `make` at once: the second waits, then finds everything done
 # --- system packages -------------------------------------------------------------------------------------------
 # mininet brings mnexec (its Python module comes from the lock file); bridge-utils is what Mininet's LinuxBridge calls.
 needed=(python3-venv mininet bridge-utils iproute2 iputils-ping ethtool kmod)
-# Not needed to run: the data set of the quick start, and a whole kernel as a process for the tests of netem,
-# Open vSwitch and cgroup v2 on machines whose own kernel lacks them (amd64 only).
+# Not needed to run: the data set of the quick start.
 wanted=(dataset-fashion-mnist)
-[ "$(uname -m)" = x86_64 ] && wanted+=(user-mode-linux openvswitch-switch)
+if [ "${1:-}" = tests ]; then
+    # A browser and a reader of PDF for the report, Vagrant to check the Vagrantfile, and a whole kernel as a process for
+    # netem, Open vSwitch and cgroup v2 on machines whose own kernel lacks them (amd64 only). Half a minute, once.
+    wanted+=(chromium chromium-driver poppler-utils vagrant)
+    [ "$(uname -m)" = x86_64 ] && wanted+=(user-mode-linux openvswitch-switch)
+fi
 
 installed() { dpkg-query -W -f='${Status}' "$1" 2>/dev/null | grep -q 'ok installed'; }
 
@@ -54,14 +59,13 @@ fi
 rm -f .venv/.stamp
 say "virtual environment in .venv ($("$python" -V)); the first time this takes a few minutes"
 [ -x .venv/bin/pip ] || "$python" -m venv .venv
-# Modules are compiled when first imported: compiling all of PyTorch's and everybody's took as long as unpacking them.
-install() { .venv/bin/python -m pip --disable-pip-version-check -qq install --no-compile "$@"; }
+pip() { .venv/bin/python -m pip --disable-pip-version-check -qq "$@"; }
 # PyTorch comes first and without hashes: its CPU and CUDA builds share one version number, and which of them is right
 # depends on the machine. To save gigabytes on a machine without a GPU, point pip at PyTorch's CPU builds (PIP_INDEX_URL).
 say "PyTorch"
-install -r requirements-torch.txt
+pip install -r requirements-torch.txt
 say "everything else, pinned with hashes"
-install --require-hashes --no-deps -r requirements.lock
-install --no-deps --no-build-isolation -e .
+pip install --require-hashes --no-deps -r requirements.lock
+pip install --no-deps --no-build-isolation -e .
 echo "$want" >.venv/.stamp
 say "done"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -41,6 +42,37 @@ def test_the_machine_is_pinned() -> None:
     boxes = re.findall(r"vm\.box = ", text("Vagrantfile"))
     versions = re.findall(r'vm\.box_version = "\d[\d.]+"', text("Vagrantfile"))
     assert len(boxes) == len(versions) == 2
+
+
+@pytest.mark.skipif(not shutil.which("vagrant"), reason="needs the Debian package vagrant")
+def test_vagrant_takes_the_file(tmp_path: Path) -> None:
+    """Its own check, for both providers' sections, without either provider."""
+
+    def validate(content: str) -> subprocess.CompletedProcess[str]:
+        (tmp_path / "Vagrantfile").write_text(content, encoding="utf-8")
+        homes = {"VAGRANT_HOME": str(tmp_path / "home"), "VAGRANT_CWD": str(tmp_path)}
+        return subprocess.run(
+            ["vagrant", "validate", "--ignore-provider"],
+            env={**os.environ, **homes, "VAGRANT_CHECKPOINT_DISABLE": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    done = validate(text("Vagrantfile"))
+    assert done.returncode == 0, done.stderr
+    assert "validated successfully" in done.stdout
+    assert validate(text("Vagrantfile").replace("provision.sh", "absent.sh")).returncode != 0
+
+
+def test_the_bare_root_is_provisioned_by_the_same_script() -> None:
+    """`make test-provision` takes minutes and gigabytes, so it runs when asked; what it would test is seen here."""
+    script = text("scripts/test_provision.sh")
+    (path,) = re.findall(r'config\.vm\.provision "shell", path: "([^"]+)"', text("Vagrantfile"))
+    (folder,) = re.findall(r'synced_folder "\.", "(/home/[^"]+)"', text("Vagrantfile"))
+    assert f"place={folder} " in script
+    assert f'bash "$place/{path}" "$place"' in script
 
 
 def test_the_container_is_provisioned_by_the_same_script() -> None:
