@@ -42,9 +42,12 @@ def table(head: Sequence[object], rows: Iterable[Sequence[object]], *, text_colu
     """A table whose first *text_columns* columns hold text and the others numbers, set right."""
 
     def cells(name: str, row: Sequence[object]) -> Html:
+        scope = {"scope": "col"} if name == "th" else {}
         return Html(
             "".join(
-                element(name, item) if place < text_columns else element(name, item, class_="number")
+                element(name, item, **scope)
+                if place < text_columns
+                else element(name, item, class_="number", **scope)
                 for place, item in enumerate(row)
             )
         )
@@ -57,6 +60,7 @@ def table(head: Sequence[object], rows: Iterable[Sequence[object]], *, text_colu
             element("tbody", *(element("tr", cells("td", row)) for row in rows)),
         ),
         class_="scroll",
+        tabindex="0",  # so that the arrow keys move a wide table
     )
 
 
@@ -82,4 +86,4 @@ def picture(figure: Figure, label: str) -> Html:
         count=1,
     )
     text = text.replace("<svg ", f'<svg role="img" aria-label="{html.escape(label, quote=True)}" ', 1)
-    return element("figure", Html(text))
+    return element("figure", Html(text), tabindex="0")  # on a phone it is moved sideways

@@ -122,6 +122,8 @@ def _lines(axes: Axes, points: Sequence[Summary], look: dict[CodecUsed, Look], *
     low, high = axes.get_ylim()
     if high / low < 12:  # about a decade: powers of ten alone would label one tick
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)))
+    elif high / low < 100:  # and in less than two decades one or two
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     swept = sorted({item.rate_bps / 1e6 for item in points})
     if 1 < len(swept) <= SWEPT_TICKS:
         axes.set_xticks(swept)
@@ -169,23 +171,33 @@ def _answer(item: Crossover) -> str:
 
 
 def split_figure(rows: Sequence[Row], theme: Theme = PAPER) -> Figure:
-    """Stacked bars: where the time of a round goes, for a few of the swept rates; bars of one rate stand together."""
+    """Stacked bars: where the time of a round goes, for a few of the swept rates.
+
+    A column a fleet, a panel a rate. Each panel has a scale of its own: on one scale the slowest rate would press the
+    bars of all others, where codecs differ most, into the axis.
+    """
     groups = panels([item for item in summarise(rows) if item.used])
     look = looks((row.codec for row in rows), theme)
     with drawn(theme):
         columns = min(len(groups), 2)
         bands = math.ceil(len(groups) / columns)
-        tallest = max(len(_chosen(points)) for points in groups.values())
-        figure = Figure(
-            figsize=(max(6.4, 5.2 * columns), bands * (1.4 + 0.24 * tallest)), layout="constrained"
-        )
-        grid = figure.subplots(bands, columns, squeeze=False)
-        for place, points in enumerate(groups.values()):
-            axes = grid[place // columns][place % columns]
-            _bars(axes, points, look, theme)
-            axes.set_title(panel_title(points))
-        for place in range(len(groups), bands * columns):
-            grid[place // columns][place % columns].set_visible(False)
+        chosen = [_chosen(points) for points in groups.values()]
+        tallest = max(len(rates) for rates in chosen)
+        codecs = max(len(points) for rates in chosen for points in rates.values())
+        height = tallest * (0.62 + 0.2 * codecs) + 0.9
+        figure = Figure(figsize=(max(6.4, 5.2 * columns), bands * height), layout="constrained")
+        grid = figure.subplots(bands * tallest, columns, squeeze=False)
+        for axes in grid.flat:
+            axes.set_visible(False)
+        for place, (points, rates) in enumerate(zip(groups.values(), chosen, strict=True)):
+            top, column = place // columns * tallest, place % columns
+            for offset, (rate, mine) in enumerate(rates.items()):
+                axes = grid[top + offset][column]
+                axes.set_visible(True)
+                _bars(axes, mine, look, theme)
+                title = f"{panel_title(points)}\n" if offset == 0 else ""
+                axes.set_title(f"{title}{format_rate(rate, 3)}", fontsize=9.5)
+            axes.set_xlabel("seconds a round (mean); every panel has its own scale")
         handles = [_patch(part, theme) for part in PARTS]
         figure.legend(handles=handles, loc="outside lower center", ncols=len(PARTS), handlelength=1.4)
     return figure
@@ -201,28 +213,21 @@ def _patch(part: str, theme: Theme) -> Patch:
     )
 
 
-def _chosen(points: Sequence[Summary]) -> list[Summary]:
+def _chosen(points: Sequence[Summary]) -> dict[float, list[Summary]]:
+    """The points of a few rates, spread evenly over the sweep."""
     rates = sorted({item.rate_bps for item in points})
     if len(rates) > BAR_RATES:
         places = np.linspace(0, len(rates) - 1, BAR_RATES).round().astype(int)
         rates = [rates[place] for place in places]
-    return [item for item in points if item.rate_bps in rates]
+    return {rate: [item for item in points if item.rate_bps == rate] for rate in rates}
 
 
 def _bars(axes: Axes, points: Sequence[Summary], look: dict[CodecUsed, Look], theme: Theme) -> None:
-    chosen = _chosen(points)
-    height = 0.0
-    ticks: list[float] = []
-    labels: list[str] = []
-    rate = shown = chosen[0].rate_bps
-    for item in chosen:
-        if item.rate_bps != rate:
-            height += 0.6  # a gap between rates
-            rate = item.rate_bps
+    for place, item in enumerate(points):
         start = 0.0
         for part in PARTS:
             axes.barh(
-                height,
+                place,
                 item.mean_s[part],
                 left=start,
                 height=0.86,
@@ -232,16 +237,10 @@ def _bars(axes: Axes, points: Sequence[Summary], look: dict[CodecUsed, Look], th
                 linewidth=0.4,
             )
             start += item.mean_s[part]
-        ticks.append(height)
-        first = not labels or item.rate_bps != shown
-        labels.append((f"{format_rate(rate, 3)}   " if first else "") + look[item.codec].name)
-        shown = item.rate_bps
-        height += 1.0
-    axes.set_yticks(ticks, labels)
+    axes.set_yticks(range(len(points)), [look[item.codec].name for item in points])
     axes.tick_params(axis="y", length=0)
     axes.invert_yaxis()
     axes.grid(visible=True, axis="x")
-    axes.set_xlabel("seconds a round (mean)")
 
 
 def svg(figure: Figure) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,10 @@ from testbed.tables import estimate_text, seconds_text
 
 REPORT = "report.html"
 FIDELITY = "fidelity.json"
+# An answer from which more than this share of its pairs had to be left out is marked.
+DOUBTFUL_SHARE = 0.25
+
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 # Title, caption and spoken label of each picture, in the order of the page.
 _PICTURES = {
@@ -34,7 +39,10 @@ _PICTURES = {
     ),
     "round-split": (
         "Where the time goes",
-        "Means, which add up to the round; a few of the swept rates. A client's waiting is time that others took.",
+        (
+            "Means, which add up to the round; a few of the swept rates, each on a scale of its own. A client's "
+            "waiting is time that others took."
+        ),
     ),
     "ratio-speed": (
         "Ratio against speed",
@@ -133,11 +141,26 @@ def _answer(found: Sequence[Crossover], rows: Sequence[Row]) -> list[Html]:
         cards.append(
             element("div", element("h2", f"{fleet} ({device}){rest}"), element("dl", *lines), class_="answer")
         )
-    intro = "An update sent compressed arrives sooner than raw as long as the uplink is slower than this:"
-    return [element("p", intro), element("div", *cards, class_="answers")]
+    notes = list(
+        dict.fromkeys(
+            item.measured.note for item in found if item.measured.note and item.measured.has_interval
+        )
+    )
+    intro = ["An update sent compressed arrives sooner than raw as long as the uplink is slower than this."]
+    if any(item.measured.has_interval for item in found):
+        intro.append("In brackets the 95 % interval" + (f"; {'; '.join(notes)}." if notes else "."))
+    return [element("p", " ".join(intro)), element("div", *cards, class_="answers")]
 
 
 def _verdict(item: Crossover) -> list[Html]:
+    """The figure, its interval, and how much it rests on."""
+    left_out = item.untrusted + item.failed + item.alone
+    basis = f"{item.pairs} pairs of rounds" + (f", {left_out} left out" if left_out else "")
+    doubtful = left_out > DOUBTFUL_SHARE * (left_out + item.pairs)
+    return [*_figure(item), Html("<br>"), element("small", basis, class_="doubt" if doubtful else "quiet")]
+
+
+def _figure(item: Crossover) -> list[Html]:
     rates = [point.rate_bps for point in item.points]
     measured = item.measured
     if measured.where == "within":
@@ -146,7 +169,7 @@ def _verdict(item: Crossover) -> list[Html]:
         return [element("b", value), element("span", interval, class_="quiet")]
     if measured.where == "above":
         beyond = item.closed_form_net.value_bps or item.closed_form.value_bps
-        note = f" (closed form: {rate_text(beyond)})" if beyond else ""
+        note = f" (closed form, net: {rate_text(beyond)})" if beyond else ""
         return [element("b", f"above {format_rate(max(rates), 3)}"), element("span", note, class_="quiet")]
     if measured.where == "below":
         return [element("b", f"below {format_rate(min(rates), 3)}"),
@@ -163,8 +186,13 @@ def _trust(results: Results) -> Html:
         if rows
         else "Nothing has been measured yet."
     ]
-    for reason, times in Counter(row.untrusted_because for row in untrusted).most_common(3):
-        sentences.append(f"Untrusted and left out: {times} ({reason}).")
+    # Reasons that differ only in their figures are one reason.
+    kinds: dict[str, list[str]] = {}
+    for row in untrusted:
+        kinds.setdefault(_NUMBER.sub("#", row.untrusted_because), []).append(row.untrusted_because)
+    for reasons in sorted(kinds.values(), key=len, reverse=True)[:3]:
+        like = "for example, " if len(set(reasons)) > 1 else ""
+        sentences.append(f"Untrusted and left out: {len(reasons)} ({like}{reasons[0]}).")
     for status, times in unfinished.items():
         sentences.append(f"{times} {status}.")
     if any(row.engine == "model" for row in rows):
@@ -199,13 +227,12 @@ def _tables(rows: Sequence[Row], found: Sequence[Crossover]) -> list[Html]:
     parts = []
     if found:
         parts += [element("h2", "Crossovers"), _crossover_table(found)]
-        notes = dict.fromkeys(item.measured.note for item in found if item.measured.note)
         caption = (
             "Closed form: 8 (S - S') / (t_C + t_D), in payload bits; S, S' are the payloads without and with the "
             "codec. Net: the same less the time that packing the raw payload takes. Intervals: 95 %, bootstrap over "
             "repeats."
         )
-        parts.append(element("p", " ".join([caption, *notes]), class_="quiet"))
+        parts.append(element("p", caption, class_="quiet"))
     if rows:
         split = element(
             "details", element("summary", "Every point of the sweep (seconds, means)"), _split_table(rows)
@@ -221,10 +248,11 @@ def _crossover_table(found: Sequence[Crossover]) -> Html:
     body = []
     for item in found:
         rates = [point.rate_bps for point in item.points]
+        setting = ", ".join(f"{axis} {value}" for axis, value in item.setting.items())
         body.append(
             [
                 f"{item.fleet} ({item.device})",
-                *([_setting_text(item.setting.items())] if settings else []),
+                *([setting] if settings else []),
                 codec_name(item.codec),
                 "-" if item.compression_ratio is None else f"{item.compression_ratio:.2f}",
                 "-" if item.compress_s is None else seconds_text(item.compress_s),
@@ -240,23 +268,10 @@ def _crossover_table(found: Sequence[Crossover]) -> Html:
 
 
 def _split_table(rows: Sequence[Row]) -> Html:
-    points = summarise(rows)
-    settings = any(item.setting for item in points)
-    head = [
-        "fleet",
-        *(["setting"] if settings else []),
-        "uplink",
-        "codec",
-        *PARTS,
-        "round",
-        "ratio",
-        "n",
-        "left out",
-    ]
+    head = ["fleet", "uplink", "codec", *PARTS, "round", "ratio", "n", "left out"]
     body = [
         [
             item.fleet,
-            *([_setting_text(item.setting)] if settings else []),
             format_rate(item.rate_bps, 3),
             codec_name(item.codec),
             *(seconds_text(item.mean_s[part]) for part in PARTS),
@@ -265,13 +280,9 @@ def _split_table(rows: Sequence[Row]) -> Html:
             item.used,
             item.untrusted + item.failed,
         ]
-        for item in points
+        for item in summarise(rows)
     ]
-    return table(head, body, text_columns=4 if settings else 3)
-
-
-def _setting_text(setting: Iterable[tuple[str, str]]) -> str:
-    return ", ".join(f"{axis} {value}" for axis, value in setting)
+    return table(head, body, text_columns=3)
 
 
 def _fidelity(fidelity: Any) -> list[Html]:
@@ -309,7 +320,10 @@ def _details(manifest: Mapping[str, Any]) -> list[Html]:
             ("versions", ", ".join(f"{name} {version}" for name, version in versions.items() if version))
         )
     rest = {key: value for key, value in manifest.items() if key != "scenario"}
-    lines = [element("tr", element("th", key), element("td", value, class_="long")) for key, value in facts]
+    lines = [
+        element("tr", element("th", key, scope="row"), element("td", value, class_="long"))
+        for key, value in facts
+    ]
     return [
         element("h2", "What ran, and on what"),
         element("div", element("table", *lines), class_="scroll"),
