@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import cast
 
 import numpy as np
@@ -144,22 +145,29 @@ def decode_floats(
     counts: Sequence[int],
     dtype: np.dtype[np.generic],
     references: Sequence[Floats | None],
+    outs: Sequence[Array] | None = None,
 ) -> list[Array]:
-    """A lossy codec's bytes to tensors of *dtype*, without the patch."""
+    """A lossy codec's bytes to tensors of *dtype*, without the patch; in *outs*, where that is given."""
     seen = cast("np.dtype[np.floating]", LOSSY_DTYPES[dtype])
+    fit = cast("Sequence[Floats] | None", outs if seen == dtype else None)
     if flags & GROUPED:
         if not codec.group_elements:
             raise MalformedPayloadError(f"codec {codec.codec_id} does not group tensors")
-        decoded = codec.decode_many(blob, counts, seen, references)
+        decoded = codec.decode_many(blob, counts, seen, references, fit)
     elif len(counts) != 1:
         raise MalformedPayloadError(f"a lossy block of {len(counts)} tensors that is not grouped")
     else:
-        decoded = [codec.decode(blob, counts[0], seen, reference=references[0])]
+        decoded = [codec.decode(blob, counts[0], seen, reference=references[0], out=fit[0] if fit else None)]
     for values, count in zip(decoded, counts, strict=True):
         if values.shape != (count,) or values.dtype != seen:
             raise MalformedPayloadError(f"codec {codec.codec_id} decoded {values.shape} {values.dtype}")
     with np.errstate(over="ignore"):
-        return [values.astype(dtype, copy=False) for values in decoded]
+        if outs is None:
+            return [values.astype(dtype, copy=False) for values in decoded]
+        for values, out in zip(decoded, outs, strict=True):
+            if values is not out:
+                out[:] = values
+        return list(outs)
 
 
 def constant(array: Array) -> Block | None:
@@ -208,6 +216,7 @@ def decode_block(
     lossy: bool,
     references: Sequence[Array | None],
     floats: Sequence[Floats | None],
+    out: Array | None,
 ) -> list[Array]:
     """The tensors of a block, flat, native and writable.
 
@@ -218,25 +227,26 @@ def decode_block(
         lossy: a lossy codec is allowed here.
         references: per tensor the reference's own, flat (used by exact blocks), or None.
         floats: the same as lossy codecs see it.
+        out: room for all values, one tensor after the other; None leaves memory to the codec.
     """
     data = memoryview(block.data)
     codec = codec_on_wire(block.method) if block.method not in (RAW_WIRE_ID, CONSTANT_WIRE_ID) else None
     if isinstance(codec, LossyCodec):
         if not lossy:
             raise MalformedPayloadError(f"codec {codec.codec_id} on a tensor that is marked exact")
-        return _decode_lossy_block(block, data, codec, counts, dtype, floats)
+        return _decode_lossy_block(block, data, codec, counts, dtype, floats, out)
     if block.flags & ~CONDITIONAL:
         raise MalformedPayloadError("flags of a lossy block on an exact one")
-    total = sum(counts)
+    if out is None:
+        out = np.empty(sum(counts), dtype)
     if block.method == CONSTANT_WIRE_ID:
         if len(counts) != 1 or len(data) != dtype.itemsize or block.flags:
             raise MalformedPayloadError("a constant block holds one value of one tensor")
-        value = little_endian(np.frombuffer(data, dtype))
-        return [np.full(total, value[0], dtype)]
-    out = np.empty(total, dtype)
+        out[:] = little_endian(np.frombuffer(data, dtype))
+        return [out]
     if isinstance(codec, LosslessCodec):
         word = word_dtype(dtype) if block.flags & CONDITIONAL else dtype
-        if total:
+        if out.size:
             codec.decode(data, out.view(np.uint8).data, word.itemsize)
     elif block.method != RAW_WIRE_ID:
         raise MalformedPayloadError(f"unknown codec number {block.method}")
@@ -248,12 +258,15 @@ def decode_block(
         if any(reference is None for reference in references):
             raise MalformedPayloadError("a block coded against a tensor that the reference does not have")
         base = np.concatenate([little_endian(cast(Array, reference)) for reference in references])
-        out = undo_difference(out, base)
-    out = little_endian(out)
-    if len(counts) == 1:
-        return [out]
-    # Copies, so that keeping one small tensor does not keep the group.
-    return [part.copy() for part in np.split(out, np.cumsum(counts[:-1]))]
+        undo_difference(out, base)
+    if not np.little_endian:
+        out.byteswap(inplace=True)
+    return cut(out, counts)
+
+
+def cut(joined: Array, counts: Sequence[int]) -> list[Array]:
+    """Views of so many values each."""
+    return [joined[end - count : end] for count, end in zip(counts, accumulate(counts), strict=True)]
 
 
 def _decode_lossy_block(
@@ -263,6 +276,7 @@ def _decode_lossy_block(
     counts: Sequence[int],
     dtype: np.dtype[np.generic],
     floats: Sequence[Floats | None],
+    out: Array | None,
 ) -> list[Array]:
     if 0 in counts:
         raise MalformedPayloadError("a lossy block of an empty tensor")
@@ -278,11 +292,12 @@ def _decode_lossy_block(
                 "a lossy block coded against a tensor that the reference does not have"
             )
         references = floats
-    decoded = decode_floats(data, codec, block.flags, counts, dtype, references)
+    outs = None if out is None else cut(out, counts)
+    decoded = decode_floats(data, codec, block.flags, counts, dtype, references, outs)
     if patch is not None:
-        joined = decoded[0] if len(decoded) == 1 else np.concatenate(decoded)
+        joined = decoded[0] if len(decoded) == 1 else np.concatenate(decoded) if out is None else out
         apply_patch(patch, joined)
-        decoded = [joined] if len(decoded) == 1 else np.split(joined, np.cumsum(counts[:-1]))
+        decoded = cut(joined, counts)
     return decoded
 
 
@@ -304,8 +319,7 @@ def difference(data: Array, base: Array) -> Array:
     return cast(Array, (delta << 1) ^ (signed >> (8 * word.itemsize - 1)).view(word))
 
 
-def undo_difference(coded: Array, base: Array) -> Array:
-    """Inverse of `difference`; the result has *base*'s dtype."""
-    word = word_dtype(base.dtype)
-    bits = coded.view(word)
-    return cast(Array, (((bits >> 1) ^ (~(bits & 1) + 1)) + base.view(word)).view(base.dtype))
+def undo_difference(coded: Array, base: Array) -> None:
+    """Inverse of `difference`, in place; both have the tensor's dtype."""
+    bits = coded.view(word_dtype(base.dtype))
+    bits[:] = ((bits >> 1) ^ (~(bits & 1) + 1)) + base.view(bits.dtype)

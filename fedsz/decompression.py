@@ -7,13 +7,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fedsz.arrays import LOSSY_DTYPES, Array, StateArray
-from fedsz.blocks import CONDITIONAL, KNOWN_FLAGS, Block, decode_block
+from fedsz.blocks import CONDITIONAL, KNOWN_FLAGS, Block, cut, decode_block
 from fedsz.container import Directory, check_reference, read_directory
 from fedsz.errors import FedSZError, MalformedPayloadError
 from fedsz.globalmodel import Reference, as_reference
 from fedsz.isolate import Isolation
 from fedsz.isolate import decode as decode_isolated
+from fedsz.memory import rooms
 from fedsz.registry import trusts_input
 
 DEFAULT_MAX_BYTES = 1 << 32
@@ -40,8 +44,9 @@ def decompress(
         threads: blocks decoded at once, >= 1; one in a worker process.
 
     Returns:
-        Names, order, dtypes and shapes as they were. The arrays are writable, own their memory, and are accepted
-        by torch's ``load_state_dict`` (see `StateArray`); bfloat16 has the dtype of the package ml_dtypes.
+        Names, order, dtypes and shapes as they were. The arrays are writable and accepted by torch's
+        ``load_state_dict`` (see `StateArray`); bfloat16 has the dtype of the package ml_dtypes. Neighbours share pieces
+        of memory of at most 16 MiB: copy a tensor that is to outlive the others by far.
 
     Raises:
         PayloadError: its subclasses say what is wrong with the payload.
@@ -56,14 +61,23 @@ def decompress(
         isolate = any(trusts_input(block.method) for block in directory.blocks)
     if isolate:
         limits = isolate if isinstance(isolate, Isolation) else Isolation()
-        flats = decode_isolated(memoryview(payload).cast("B"), directory, held, limits)
-        _place(out, jobs, ([flats[at] for at in job.positions] for job in jobs), directory)
-    elif threads <= 1:
-        results: Iterator[list[Array]] = map(Job.decode, jobs)
-        _place(out, jobs, results, directory)
+        sizes = [job.nbytes for job in jobs]
+        decoded = decode_isolated(memoryview(payload).cast("B"), directory, held, limits, sizes)
+        _place(out, jobs, map(Job.tensors, jobs, decoded), directory)
+        return _named(directory, out)
+    # The libraries of sz2 and sz3 allocate by themselves.
+    fresh = [job.nbytes for job in jobs if not trusts_input(job.block.method)]
+    room = rooms(fresh)
+    outs = (None if trusts_input(job.block.method) else next(room) for job in jobs)
+    if threads <= 1:
+        _place(out, jobs, map(Job.decode, jobs, outs), directory)
     else:
         with ThreadPoolExecutor(threads) as pool:
-            _place(out, jobs, pool.map(Job.decode, jobs), directory)
+            _place(out, jobs, pool.map(Job.decode, jobs, outs), directory)
+    return _named(directory, out)
+
+
+def _named(directory: Directory, out: list[Array | None]) -> dict[str, Array]:
     return {name: array for name, array in zip(directory.layout.names, out, strict=True) if array is not None}
 
 
@@ -76,8 +90,19 @@ class Job:
     directory: Directory
     reference: Reference | None
 
-    def decode(self) -> list[Array]:
-        """The block's tensors, flat and native."""
+    @property
+    def nbytes(self) -> int:
+        """Decoded bytes."""
+        return sum(self.directory.layout.nbytes[at] for at in self.positions)
+
+    def tensors(self, room: NDArray[np.uint8]) -> list[Array]:
+        """The block's tensors, flat and native, where *room* holds their bytes one after the other."""
+        layout = self.directory.layout
+        dtype = layout.native_dtype(self.positions[0])
+        return cut(room.view(dtype), [layout.counts[at] for at in self.positions])
+
+    def decode(self, room: NDArray[np.uint8] | None) -> list[Array]:
+        """The block's tensors, flat and native; in *room*, of `nbytes`, where that is given."""
         layout, first = self.directory.layout, self.positions[0]
         dtype, lossy = layout.native_dtype(first), self.directory.routes[first]
         if self.block.flags & ~KNOWN_FLAGS:
@@ -90,7 +115,8 @@ class Job:
         floats = [held.floats(twin) if held and lossy and twin is not None else None for twin in twins]
         counts = [layout.counts[at] for at in self.positions]
         try:
-            return decode_block(self.block, counts, dtype, lossy, flats, floats)
+            out = None if room is None else room.view(dtype)
+            return decode_block(self.block, counts, dtype, lossy, flats, floats, out)
         except FedSZError:
             raise
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:

@@ -11,19 +11,19 @@ import contextlib
 import mmap
 import os
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedsz import errors
-from fedsz.arrays import Array
 from fedsz.container import Directory
 from fedsz.globalmodel import Reference
-from fedsz.layout import Layout
+from fedsz.memory import padded, rooms
 from fedsz.workers import Worker, memory_file, pool
-
-ALIGNMENT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,36 +45,36 @@ class Isolation:
         return self.seconds + raw_bytes / self.bytes_per_second
 
 
-def offsets(layout: Layout) -> tuple[list[int], int]:
-    """Where each tensor lies in the result file, and the size of all."""
-    starts, at = [], 0
-    for nbytes in layout.nbytes:
-        starts.append(at)
-        at += -(-nbytes // ALIGNMENT) * ALIGNMENT
-    return starts, at
+def offsets(sizes: Sequence[int]) -> list[int]:
+    """Where each block's tensors lie in the result file, and last where it ends; *sizes* are their decoded bytes."""
+    return [0, *accumulate(padded(size) for size in sizes)]
 
 
 def decode(
-    payload: memoryview, directory: Directory, reference: Reference | None, limits: Isolation
-) -> list[Array]:
-    """All tensors of a payload in state order, flat and native, decoded in a worker process.
+    payload: memoryview,
+    directory: Directory,
+    reference: Reference | None,
+    limits: Isolation,
+    sizes: Sequence[int],
+) -> list[NDArray[np.uint8]]:
+    """The decoded bytes of each block of a payload, decoded in a worker process.
 
     Args:
         payload: whole, its directory already read and checked.
         directory: of it.
         reference: the one that the payload names, or None.
         limits: what the worker may take.
+        sizes: decoded bytes of each block.
 
     Raises:
         PayloadError: what the decoder found wrong, or DecoderCrashedError where it died or took too long.
     """
-    layout = directory.layout
-    starts, size = offsets(layout)
-    raw_bytes = sum(layout.nbytes)
+    starts = offsets(sizes)
+    raw_bytes = sum(sizes)
     needs = reference if directory.digest is not None else None
     seconds = limits.time_limit_s(raw_bytes)
     with pool().worker() as worker, contextlib.ExitStack() as stack:
-        result, new_result = worker.result_area(size)
+        result, new_result = worker.result_area(starts[-1])
         files = [_file_of(stack, payload)]
         if new_result is not None:
             stack.callback(os.close, new_result)
@@ -95,10 +95,7 @@ def decode(
             worker.holds = needs.digest
         if "error" not in answer:
             # Copied, because the worker can write to the area for as long as it lives.
-            return [
-                _copy(result, start, nbytes, layout.native_dtype(at))
-                for at, (start, nbytes) in enumerate(zip(starts, layout.nbytes, strict=True))
-            ]
+            return list(_copies(np.frombuffer(result, np.uint8), starts, sizes))
     raise _error(answer)
 
 
@@ -130,10 +127,12 @@ def _file_of(stack: contextlib.ExitStack, data: memoryview) -> int:
     return file
 
 
-def _copy(result: mmap.mmap, start: int, nbytes: int, dtype: np.dtype[Any]) -> Array:
-    out = np.empty(nbytes // dtype.itemsize, dtype)
-    out.view(np.uint8)[:] = np.frombuffer(result, np.uint8, nbytes, start)
-    return out
+def _copies(
+    area: NDArray[np.uint8], starts: Sequence[int], sizes: Sequence[int]
+) -> Iterator[NDArray[np.uint8]]:
+    for out, start in zip(rooms(sizes), starts, strict=False):  # the last of starts is the end
+        out[:] = area[start : start + out.size]
+        yield out
 
 
 def _error(answer: dict[str, Any]) -> errors.FedSZError:

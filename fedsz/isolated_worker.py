@@ -83,10 +83,10 @@ class _Server:
 
     def _decode(self, payload: memoryview, max_bytes: int) -> None:
         directory, data = read_directory(payload, self._held, max_bytes)
-        starts, _ = offsets(directory.layout)
-        for job in plan(directory, data, self._held):
-            for at, flat in zip(job.positions, job.decode(), strict=True):
-                self._result[starts[at] : starts[at] + flat.nbytes] = flat.view(np.uint8)
+        jobs = list(plan(directory, data, self._held))
+        sizes = [job.nbytes for job in jobs]
+        for job, start, size in zip(jobs, offsets(sizes), sizes, strict=False):  # the last offset is the end
+            job.decode(self._result[start : start + size])
 
 
 def _limit(memory_bytes: int | None, seconds: float) -> None:

@@ -50,9 +50,15 @@ class FedSZQ(LossyCodec):
         return self.encode_many([values], [bound], [reference])
 
     def decode(
-        self, blob: memoryview, count: int, dtype: np.dtype[np.floating], *, reference: Floats | None = None
+        self,
+        blob: memoryview,
+        count: int,
+        dtype: np.dtype[np.floating],
+        *,
+        reference: Floats | None = None,
+        out: Floats | None = None,
     ) -> Floats:
-        return self.decode_many(blob, [count], dtype, [reference])[0]
+        return self.decode_many(blob, [count], dtype, [reference], None if out is None else [out])[0]
 
     def encode_many(
         self, tensors: Sequence[Floats], bounds: Sequence[float], references: Sequence[Floats | None]
@@ -95,13 +101,14 @@ class FedSZQ(LossyCodec):
         counts: Sequence[int],
         dtype: np.dtype[np.floating],
         references: Sequence[Floats | None],
+        outs: Sequence[Floats] | None = None,
     ) -> list[Floats]:
         reader = Reader(blob, "fedsz-q block")
         conditional = references[0] is not None
         if reader.take(1)[0] != (_CONDITIONAL if conditional else _PLAIN):
             raise MalformedPayloadError("fedsz-q: unknown layout")
         grids = list(_read_grids(reader, len(counts), dtype))
-        results: list[Floats] = [np.empty(count, dtype) for count in counts]
+        results: list[Floats] = list(outs) if outs else [np.empty(count, dtype) for count in counts]
         if grids[0].bins == 1:
             reader.end()
             for values, grid in zip(results, grids, strict=True):

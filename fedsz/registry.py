@@ -78,13 +78,20 @@ class LossyCodec(Codec):
 
     @abstractmethod
     def decode(
-        self, blob: memoryview, count: int, dtype: np.dtype[np.floating], *, reference: Floats | None = None
+        self,
+        blob: memoryview,
+        count: int,
+        dtype: np.dtype[np.floating],
+        *,
+        reference: Floats | None = None,
+        out: Floats | None = None,
     ) -> Floats:
         """Decompress exactly *count* >= 1 values of *dtype* (float32 or float64, native) from *blob*.
 
         *blob* may come from a stranger: claimed sizes are checked before memory is taken, and anything wrong is a
         PayloadError. *count* times the item size has been checked against the caller's memory limit already.
-        *reference* is given exactly when it was given to `encode`.
+        *reference* is given exactly when it was given to `encode`. *out* is room for the values, which a codec fills
+        and returns; one whose library allocates by itself may return that instead.
         """
 
     def encode_many(
@@ -99,8 +106,9 @@ class LossyCodec(Codec):
         counts: Sequence[int],
         dtype: np.dtype[np.floating],
         references: Sequence[Floats | None],
+        outs: Sequence[Floats] | None = None,
     ) -> list[Floats]:
-        """Inverse of `encode_many`."""
+        """Inverse of `encode_many`; *outs* as in `decode`."""
         raise NotImplementedError
 
 

@@ -118,7 +118,13 @@ class Sz2(LossyCodec):
             library.free(pointer)
 
     def decode(
-        self, blob: memoryview, count: int, dtype: np.dtype[np.floating], *, reference: Floats | None = None
+        self,
+        blob: memoryview,
+        count: int,
+        dtype: np.dtype[np.floating],
+        *,
+        reference: Floats | None = None,
+        out: Floats | None = None,
     ) -> Floats:
         if count < _MIN_COUNT:
             raise MalformedPayloadError(f"sz2 block of {count} values; SZ2 codes at least {_MIN_COUNT}")

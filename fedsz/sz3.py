@@ -44,7 +44,13 @@ class _Sz3(LossyCodec):
         return cast(bytes, stream.tobytes())
 
     def decode(
-        self, blob: memoryview, count: int, dtype: np.dtype[np.floating], *, reference: Floats | None = None
+        self,
+        blob: memoryview,
+        count: int,
+        dtype: np.dtype[np.floating],
+        *,
+        reference: Floats | None = None,
+        out: Floats | None = None,
     ) -> Floats:
         import pysz
 

@@ -63,7 +63,13 @@ class Szx(LossyCodec):
         return b"".join(part.data for part in parts)
 
     def decode(
-        self, blob: memoryview, count: int, dtype: np.dtype[np.floating], *, reference: Floats | None = None
+        self,
+        blob: memoryview,
+        count: int,
+        dtype: np.dtype[np.floating],
+        *,
+        reference: Floats | None = None,
+        out: Floats | None = None,
     ) -> Floats:
         reader = Reader(blob, "szx block")
         blocks = -(-count // BLOCK)
@@ -79,7 +85,7 @@ class Szx(LossyCodec):
         in_varying = varying * BLOCK - (blocks * BLOCK - count if varies[blocks - 1] else 0)
         shared = np.frombuffer(reader.take(-(-in_varying // 4)), np.uint8).copy()
         rest = np.frombuffer(reader.take(reader.remaining()), np.uint8).copy()
-        values: Floats = np.empty(count, dtype)
+        values: Floats = np.empty(count, dtype) if out is None else out
         if _decode(values, flags, middles, kept, shared, rest, _bits(dtype)) != rest.size:
             raise MalformedPayloadError("szx: bytes of values are missing or left over")
         if not np.isfinite(values).all():

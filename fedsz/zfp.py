@@ -43,7 +43,13 @@ class Zfp(LossyCodec):
         return _TOLERANCE.pack(bound) + cast(bytes, stream)
 
     def decode(
-        self, blob: memoryview, count: int, dtype: np.dtype[np.floating], *, reference: Floats | None = None
+        self,
+        blob: memoryview,
+        count: int,
+        dtype: np.dtype[np.floating],
+        *,
+        reference: Floats | None = None,
+        out: Floats | None = None,
     ) -> Floats:
         import zfpy
 
@@ -53,9 +59,9 @@ class Zfp(LossyCodec):
         if not 0 < tolerance < math.inf:
             raise MalformedPayloadError(f"ZFP tolerance {tolerance}")
         kind = zfpy.dtype_to_ztype(dtype)
-        out = np.empty(count, dtype)
+        out = np.empty(count, dtype) if out is None else out
         try:
             zfpy._decompress(blob[_TOLERANCE.size :], kind, (count,), out=out, tolerance=tolerance)
         except (RuntimeError, ValueError, TypeError) as error:
             raise MalformedPayloadError(f"ZFP: {error}") from None
-        return cast(Floats, out)
+        return out
