@@ -32,7 +32,7 @@ from fedsz.isolate import Isolation
 from fedsz.partition import Partition
 from fedsz.registry import CodecInfo, codecs
 
-for _own in ("quantise", "szx"):
+for _own in ("quantise", "dither", "szx"):
     if find_spec(f"fedsz.{_own}") is not None:
         __import__(f"fedsz.{_own}")
 

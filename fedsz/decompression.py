@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fedsz.arrays import LOSSY_DTYPES, Array, StateArray
+from fedsz.arrays import BIG_ENDIAN, LOSSY_DTYPES, Array, StateArray
 from fedsz.blocks import CONDITIONAL, KNOWN_FLAGS, Block, cut, decode_block
 from fedsz.container import Directory, check_reference, read_directory
 from fedsz.errors import FedSZError, MalformedPayloadError
@@ -147,7 +147,9 @@ def _place(
     out: list[Array | None], jobs: list[Job], results: Iterator[list[Array]], directory: Directory
 ) -> None:
     layout = directory.layout
+    swapped = any(code & BIG_ENDIAN for code in layout.codes)
     for job, flats in zip(jobs, results, strict=True):
         for at, flat in zip(job.positions, flats, strict=True):
-            array = flat.astype(layout.dtype(at), copy=False).reshape(layout.shapes[at])
-            out[at] = array.view(StateArray)
+            if swapped:
+                flat = flat.astype(layout.dtypes[at], copy=False)
+            out[at] = flat.reshape(layout.shapes[at]).view(StateArray)

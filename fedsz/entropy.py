@@ -95,7 +95,10 @@ def decode(reader: Reader, count: int, bins: int) -> Iterator[Symbols]:
     shape, precision = reader.take(2)
     alphabet = Alphabet(bins, shape & 31, (shape >> 5) + 1)
     packed = alphabet.per_token > 1
-    if alphabet.low_bits > MAX_LOW_BITS or (packed and (alphabet.low_bits or bins > planes.MAX_PACKED_BINS)):
+    # No more low bits than symbols have: points then stay within twice the grid.
+    if alphabet.low_bits > min(MAX_LOW_BITS, (bins - 1).bit_length()) or (
+        packed and (alphabet.low_bits or bins > planes.MAX_PACKED_BINS)
+    ):
         raise MalformedPayloadError("fedsz-q: impossible alphabet")
     if alphabet.size > planes.MAX_ALPHABET or not tans.MIN_PRECISION <= precision <= tans.MAX_PRECISION:
         raise MalformedPayloadError("fedsz-q: impossible alphabet or precision")

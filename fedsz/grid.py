@@ -8,6 +8,7 @@ is exact and rounds once. 0 stays exactly 0 (pruned weights do).
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,12 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedsz.compiled import compiled
+from fedsz.errors import MalformedPayloadError
 from fedsz.registry import CannotEncodeError, Floats
+from fedsz.wire import Reader, write_varints
 
 #: Below this distance from 0, grid points are found in the tensor's own dtype, 16 values an instruction.
 NARROW = 1 << 15
 #: Largest distance of a grid point from 0.
 MAX_POINT = 1 << 31
+# Tensors of a group have at most so many times as many grid points together as any alone.
+_ALIKE = 4
 
 Symbols = NDArray[Any]  # uint16 or uint32
 
@@ -66,10 +71,43 @@ def choose_grid(low: float, high: float, bound: float, dtype: np.dtype[np.floati
         step = float(rounded if rounded <= step else np.nextafter(rounded, np.float32(0)))
     if step < np.finfo(dtype).smallest_normal:
         raise CannotEncodeError
-    inverse = inverse_of(step, dtype)
-    # Within 0.01 of halfway the outer point is counted in: rounding (at most 2^15 * 2^-23) never leaves the grid.
-    first, last = math.floor(low * inverse + 0.49), math.ceil(high * inverse - 0.49)
+    # Within 0.01 of halfway the outer point is counted in: the roundings of quantising (at most 2^15 * 2^-23 where it
+    # is done in float32) never leave the grid. Always in float64 here: the float32 inverse can be off by 0.1 points.
+    first, last = math.floor(low / step + 0.49), math.ceil(high / step - 0.49)
     return Grid(step, first, last - first + 1, max(-first, last) < NARROW)
+
+
+def on_common_limits(grids: Sequence[Grid], largest_alphabet: int) -> list[Grid]:
+    """Grids whose symbols share one alphabet; CannotEncodeError where one does not suit them."""
+    low = min(grid.low for grid in grids)
+    bins = max(grid.low + grid.bins for grid in grids) - low
+    if bins > _ALIKE * min(grid.bins for grid in grids) and bins > largest_alphabet:
+        raise CannotEncodeError  # the container then comes with each alone
+    return [grid.within(low, bins) for grid in grids]
+
+
+def write_grids(grids: Sequence[Grid], dtype: np.dtype[np.floating]) -> bytes:
+    """Steps and common limits, as they stand on the wire."""
+    low, bins = grids[0].low, grids[0].bins
+    steps = np.array([grid.step for grid in grids], dtype.newbyteorder("<")).tobytes()
+    return steps + write_varints([2 * low if low >= 0 else -2 * low - 1, bins])
+
+
+def read_grids(reader: Reader, tensors: int, dtype: np.dtype[np.floating]) -> Iterator[Grid]:
+    """Inverse of `write_grids`, from a stranger; MalformedPayloadError where a point could pass the dtype's range."""
+    steps = np.frombuffer(reader.take(tensors * dtype.itemsize), dtype.newbyteorder("<")).tolist()
+    number, bins = reader.varint(), reader.varint()
+    low = -(number + 1 >> 1) if number & 1 else number >> 1
+    largest = max(abs(low), abs(low + bins - 1))
+    if not 1 <= bins <= MAX_POINT or largest > MAX_POINT:
+        raise MalformedPayloadError("fedsz-q: impossible grid")
+    finfo = np.finfo(dtype)
+    # Half of the largest number, because a damaged symbol may lie up to one more grid beyond the last point.
+    limit = float(finfo.max) / (2 * max(largest, 1))
+    for step in steps:
+        if not float(finfo.smallest_normal) <= step <= limit:
+            raise MalformedPayloadError("fedsz-q: impossible step of the grid")
+        yield Grid(step, low, bins)
 
 
 def extent(values: Floats, chunk: int) -> tuple[float, float]:

@@ -20,6 +20,11 @@ MAX_DIMENSIONS = 64  # NumPy's own limit
 MAX_NAME_BYTES = 4096
 _MAX_COUNT = 1 << 60
 
+# A server reads the same layout in every update: the latest ones are kept, with their bytes, if they are not long.
+_KEPT = 4
+_MAX_KEPT_BYTES = 1 << 18
+_recent: tuple[tuple[bytes, Layout], ...] = ()
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -74,10 +79,17 @@ class Layout:
         """The dtype of tensor *at* in this machine's byte order."""
         return DTYPES[self.native_code(at)]
 
+    @cached_property
+    def dtypes(self) -> tuple[np.dtype[Any], ...]:
+        """Per tensor the dtype as the sender had it."""
+        return tuple(
+            DTYPES[code & ~BIG_ENDIAN].newbyteorder(">") if code & BIG_ENDIAN else DTYPES[code]
+            for code in self.codes
+        )
+
     def dtype(self, at: int) -> np.dtype[Any]:
         """The dtype of tensor *at* as the sender had it."""
-        native = self.native_dtype(at)
-        return native.newbyteorder(">") if self.codes[at] & BIG_ENDIAN else native
+        return self.dtypes[at]
 
     def same_tensor(self, at: int, other: Layout) -> int | None:
         """Where *other* has a tensor of the same name, dtype and shape as tensor *at* here; None if nowhere."""
@@ -103,6 +115,21 @@ class Layout:
     @classmethod
     def read(cls, reader: Reader, max_bytes: int) -> Layout:
         """Inverse of `write`; every claim is checked, the sum of decoded bytes against *max_bytes*."""
+        global _recent
+        for written, known in _recent:  # no layout's bytes begin another's
+            if reader.skip(written):
+                known.check_size(max_bytes)
+                return known
+        before = reader.rest()
+        layout = cls._read(reader)
+        layout.check_size(max_bytes)
+        size = len(before) - reader.remaining()
+        if size <= _MAX_KEPT_BYTES:
+            _recent = ((bytes(before[:size]), layout), *_recent[: _KEPT - 1])
+        return layout
+
+    @classmethod
+    def _read(cls, reader: Reader) -> Layout:
         count = reader.varint()
         if count > MAX_TENSORS:
             raise MalformedPayloadError(f"{count} tensors; at most {MAX_TENSORS} are allowed")
@@ -131,9 +158,7 @@ class Layout:
         # Also where another dimension is 0, NumPy wants the product of the rest to fit.
         if any(math.prod(size for size in shape if size) > _MAX_COUNT for shape in shapes):
             raise MalformedPayloadError("a tensor of more than 2**60 values")
-        layout = cls(names, codes, shapes)
-        layout.check_size(max_bytes)
-        return layout
+        return cls(names, codes, shapes)
 
     def check_size(self, max_bytes: int) -> None:
         """PayloadTooLargeError where the tensors decode to more than *max_bytes*."""

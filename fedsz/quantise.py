@@ -8,25 +8,34 @@ where both sides hold the global model, as it is rare given that (reference.py).
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar
 
 import numpy as np
 
 from fedsz import entropy, planes, reference
 from fedsz.errors import MalformedPayloadError
-from fedsz.grid import MAX_POINT, Grid, Symbols, choose_grid, dequantise, extent, quantise, symbol_dtype
+from fedsz.grid import (
+    Grid,
+    Symbols,
+    choose_grid,
+    dequantise,
+    extent,
+    on_common_limits,
+    quantise,
+    read_grids,
+    symbol_dtype,
+    write_grids,
+)
 from fedsz.registry import CannotEncodeError, Floats, LossyCodec, register
 from fedsz.scratch import scratch
 from fedsz.wire import Reader, write_varints
 
 # From here on a block is smaller than the raw tensors, whatever the bound, the company and the reference. So none of
 # these decides whether the container stores a tensor exactly instead: what it decodes to hangs on the tensor alone.
-_MIN_COUNT = 128
+MIN_COUNT = 128
 # Counts are 32-bit numbers.
-_MAX_COUNT = 1 << 31
-# Tensors of a group have at most so many times as many grid points together as any alone.
-_ALIKE = 4
+MAX_COUNT = 1 << 31
 _PLAIN, _CONDITIONAL = 1, 2
 
 
@@ -64,31 +73,25 @@ class FedSZQ(LossyCodec):
         self, tensors: Sequence[Floats], bounds: Sequence[float], references: Sequence[Floats | None]
     ) -> bytes:
         dtype = tensors[0].dtype
-        if min(values.size for values in tensors) < _MIN_COUNT:
+        if min(values.size for values in tensors) < MIN_COUNT:
             raise CannotEncodeError
-        if sum(values.size for values in tensors) >= _MAX_COUNT:
+        if sum(values.size for values in tensors) >= MAX_COUNT:
             raise CannotEncodeError
         grids = [
             choose_grid(*extent(values, entropy.CHUNK), bound, dtype)
             for values, bound in zip(tensors, bounds, strict=True)
         ]
-        low = min(grid.low for grid in grids)
-        bins = max(grid.low + grid.bins for grid in grids) - low
-        if bins > _ALIKE * min(grid.bins for grid in grids) and bins > planes.MAX_ALPHABET:
-            raise CannotEncodeError  # one alphabet does not suit them; the container then comes with each alone
-        grids = [grid.within(low, bins) for grid in grids]
-        conditional = references[0] is not None
-        head = bytes((_CONDITIONAL if conditional else _PLAIN,))
-        head += np.array([grid.step for grid in grids], dtype.newbyteorder("<")).tobytes()
-        head += write_varints([2 * low if low >= 0 else -2 * low - 1, bins])
+        grids = on_common_limits(grids, planes.MAX_ALPHABET)
+        bins, conditional = grids[0].bins, references[0] is not None
+        head = bytes((_CONDITIONAL if conditional else _PLAIN,)) + write_grids(grids, dtype)
         if conditional and bins > 1:
             blobs = [
-                reference.encode(_Quantised([values], [grid], [bound]), grid, base)
+                reference.encode(Quantised([values], [grid], [bound]), grid, base)
                 for values, grid, bound, base in zip(tensors, grids, bounds, references, strict=True)
                 if base is not None
             ]
             return b"".join((head, write_varints(len(blob) for blob in blobs), *blobs))
-        source = _Quantised(tensors, grids, bounds)
+        source = Quantised(tensors, grids, bounds)
         if bins == 1:
             for first in entropy.chunks(source.size):
                 source(first)  # proves the bound
@@ -107,7 +110,7 @@ class FedSZQ(LossyCodec):
         conditional = references[0] is not None
         if reader.take(1)[0] != (_CONDITIONAL if conditional else _PLAIN):
             raise MalformedPayloadError("fedsz-q: unknown layout")
-        grids = list(_read_grids(reader, len(counts), dtype))
+        grids = list(read_grids(reader, len(counts), dtype))
         results: list[Floats] = list(outs) if outs else [np.empty(count, dtype) for count in counts]
         if grids[0].bins == 1:
             reader.end()
@@ -120,11 +123,11 @@ class FedSZQ(LossyCodec):
                 reference.decode(Reader(reader.take(length), "fedsz-q block"), grid, base, values)
             reader.end()
         else:
-            _fill(entropy.decode(reader, sum(counts), grids[0].bins), results, grids)
+            fill(entropy.decode(reader, sum(counts), grids[0].bins), results, grids)
         return results
 
 
-class _Quantised:
+class Quantised:
     """The symbols of tensors, one after the other, a chunk at a time; proven, and the last chunk kept."""
 
     def __init__(self, tensors: Sequence[Floats], grids: Sequence[Grid], bounds: Sequence[float]) -> None:
@@ -142,33 +145,35 @@ class _Quantised:
             begin, end = max(start, first), min(start + values.size, first + symbols.size)
             if begin < end:
                 part = values[begin - start : end - start]
-                quantise(part, grid, bound, symbols[begin - first : end - first])
+                self.quantise(part, grid, bound, symbols[begin - first : end - first], begin)
             start += values.size
         self._made = first
         return symbols
 
-
-def _read_grids(reader: Reader, tensors: int, dtype: np.dtype[np.floating]) -> Iterator[Grid]:
-    steps = np.frombuffer(reader.take(tensors * dtype.itemsize), dtype.newbyteorder("<")).tolist()
-    number, bins = reader.varint(), reader.varint()
-    low = -(number + 1 >> 1) if number & 1 else number >> 1
-    largest = max(abs(low), abs(low + bins - 1))
-    if not 1 <= bins <= MAX_POINT or largest > MAX_POINT:
-        raise MalformedPayloadError("fedsz-q: impossible grid")
-    finfo = np.finfo(dtype)
-    # Half of the largest number, because a damaged symbol may lie up to one more grid beyond the last point.
-    limit = float(finfo.max) / (2 * max(largest, 1))
-    for step in steps:
-        if not float(finfo.smallest_normal) <= step <= limit:
-            raise MalformedPayloadError("fedsz-q: impossible step of the grid")
-        yield Grid(step, low, bins)
+    def quantise(self, values: Floats, grid: Grid, bound: float, symbols: Symbols, at: int) -> None:
+        """Make the symbols of *values*, of which the first is number *at* of all."""
+        quantise(values, grid, bound, symbols)
 
 
-def _fill(parts: Iterable[Symbols], results: Sequence[Floats], grids: Sequence[Grid]) -> None:
+#: Fills values from symbols of a grid, the first of them number so many of all.
+Dequantise = Callable[[Symbols, Grid, Floats, int], None]
+
+
+def plainly(symbols: Symbols, grid: Grid, values: Floats, at: int) -> None:
+    """Points of the grid as they are."""
+    dequantise(symbols, grid, values)
+
+
+def fill(
+    parts: Iterable[Symbols],
+    results: Sequence[Floats],
+    grids: Sequence[Grid],
+    dequantise: Dequantise = plainly,
+) -> None:
     """Values of tensors from symbols of one after the other, cut in other places."""
     targets = iter(zip(results, grids, strict=True))
     values, grid = next(targets)
-    filled = 0
+    filled = done = 0
     for symbols in parts:
         used = 0
         while used < symbols.size:
@@ -176,5 +181,5 @@ def _fill(parts: Iterable[Symbols], results: Sequence[Floats], grids: Sequence[G
                 values, grid = next(targets)
                 filled = 0
             size = min(symbols.size - used, values.size - filled)
-            dequantise(symbols[used : used + size], grid, values[filled : filled + size])
-            used, filled = used + size, filled + size
+            dequantise(symbols[used : used + size], grid, values[filled : filled + size], done)
+            used, filled, done = used + size, filled + size, done + size

@@ -5,7 +5,7 @@ values, the proof of the bound and its repair belong to the container and are th
 get a new id and a new number, and the old reader stays.
 
 Numbers taken: 0 raw, 1 constant (both the container's own); 2-15 lossless; 16 sz2, 17 sz3, 18 sz3-interp,
-19 sz3-nopred, 20 zfp, 21 szx, 22 fedsz-q. The next free lossy number is 23.
+19 sz3-nopred, 20 zfp, 21 szx, 22 fedsz-q, 23 fedsz-q-dither. The next free lossy number is 24.
 """
 
 from __future__ import annotations

@@ -37,6 +37,6 @@ def warm_up(*, float64: bool = False, reference: bool = True) -> None:
             for base in (updated, unrelated) if reference else ():
                 payload = compress(states[0], bound, codec="fedsz-q", reference=base)
                 decompress(payload, reference=base)
-        for codec in ("szx", "sz3-nopred"):  # the latter is checked by the container
+        for codec in ("szx", "fedsz-q-dither", "sz3-nopred"):  # the last is checked by the container
             for state in states:
                 decompress(compress(state, codec=codec))

@@ -33,6 +33,17 @@ class Reader:
         """Bytes not yet read."""
         return len(self._data) - self._at
 
+    def rest(self) -> memoryview:
+        """What is not yet read, without reading it."""
+        return self._data[self._at :]
+
+    def skip(self, known: bytes) -> bool:
+        """Read *known*, where that comes next; whether it did."""
+        if self._data[self._at : self._at + len(known)] != known:
+            return False
+        self._at += len(known)
+        return True
+
     def take(self, count: int) -> memoryview:
         """The next *count* bytes, not copied."""
         if count > self.remaining():

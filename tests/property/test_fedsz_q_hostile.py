@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from fedsz.dither import FedSZQDither
 from fedsz.errors import PayloadError
 from fedsz.quantise import FedSZQ
 from fedsz.registry import LossyCodec
@@ -32,6 +33,7 @@ def seeds() -> list[Seed]:
                 (FedSZQ(), near),
                 (FedSZQ(), values[::-1].copy()),
                 (Szx(), None),
+                (FedSZQDither(), None),
             ):
                 blob = codec.encode(values, bound, reference=reference)
                 found.append((codec, blob, count, values.dtype, reference))

@@ -153,6 +153,34 @@ def read_symbols(source: Bytes, count: int, bins: int) -> list[int]:
     return symbols
 
 
+def read_grids(source: Bytes, tensors: int, dtype: str) -> tuple[list[float], int, int]:
+    code, width = ("f", 4) if dtype == "f4" else ("d", 8)
+    steps = [struct.unpack("<" + code, source.take(width))[0] for _ in range(tensors)]
+    number, bins = source.varint(), source.varint()
+    return steps, -(number + 1) // 2 if number % 2 else number // 2, bins
+
+
+def decode_dithered(blob: bytes, counts: list[int], dtype: str) -> list[np.ndarray]:
+    """The tensors of a blob of `fedsz-q-dither`."""
+    source = Bytes(blob)
+    assert source.take(1) == b"\x01"
+    seed = int.from_bytes(source.take(8), "little")
+    steps, low, bins = read_grids(source, len(counts), dtype)
+    symbols = read_symbols(source, sum(counts), bins)
+    assert source.at == len(blob)
+    places = np.array([low + symbol - dither(seed, i) for i, symbol in enumerate(symbols)])
+    parts = np.split(places, np.cumsum(counts[:-1]))
+    return [(part * step).astype(dtype) for part, step in zip(parts, steps, strict=True)]
+
+
+def dither(seed: int, index: int) -> float:
+    z = (seed + (index + 1) * 0x9E3779B97F4A7C15) % 2**64
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+    z = (z ^ z >> 27) * 0x94D049BB133111EB % 2**64
+    z ^= z >> 31
+    return (z // 2**40 + 0.5) / 2**24 - 0.5
+
+
 def decode(
     blob: bytes, counts: list[int], dtype: str, references: list[np.ndarray] | None = None
 ) -> list[np.ndarray]:
@@ -160,10 +188,7 @@ def decode(
     source = Bytes(blob)
     layout = source.take(1)[0]
     assert layout == (1 if references is None else 2)
-    code, width = ("f", 4) if dtype == "f4" else ("d", 8)
-    steps = [struct.unpack("<" + code, source.take(width))[0] for _ in counts]
-    number, bins = source.varint(), source.varint()
-    low = -(number + 1) // 2 if number % 2 else number // 2
+    steps, low, bins = read_grids(source, len(counts), dtype)
     if bins == 1:
         return [np.full(count, low * step, dtype) for count, step in zip(counts, steps, strict=True)]
     if references is None:

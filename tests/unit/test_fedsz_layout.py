@@ -99,3 +99,20 @@ def test_big_endian_is_a_flag() -> None:
     layout = Layout.of({"a": np.zeros(1, ">f4")})
     assert layout.codes == (NAMES.index("float32") | BIG_ENDIAN,)
     assert layout.dtype(0) == np.dtype(">f4") != layout.native_dtype(0)
+
+
+def test_a_layout_that_was_read_before_is_found_by_its_bytes_and_checked_again() -> None:
+    one = Layout.of({"a": np.zeros((2, 3), "f4"), "b": np.zeros(5, ">i8")})
+    other = Layout.of({"a": np.zeros((2, 4), "f4"), "b": np.zeros(5, ">i8")})
+    reader = Reader(one.write() + b"rest", "layout")
+    first = Layout.read(reader, 1000)
+    assert reader.remaining() == 4
+    again = Reader(one.write() + b"rest", "layout")
+    assert Layout.read(again, 1000) is first
+    assert again.take(4) == b"rest"
+    assert Layout.read(Reader(other.write(), "layout"), 1000) == other
+    with pytest.raises(PayloadTooLargeError):
+        Layout.read(Reader(one.write(), "layout"), 63)
+    for size in range(100):  # none of these is kept for long
+        Layout.read(Reader(Layout.of({str(size): np.zeros(1)}).write(), "layout"), 1000)
+    assert Layout.read(Reader(one.write(), "layout"), 1000) is not first

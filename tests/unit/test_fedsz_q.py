@@ -187,3 +187,13 @@ def test_a_blob_for_another_number_of_values_is_refused() -> None:
     for count in (1, 19_990, 20_008, 40_000):
         with pytest.raises(MalformedPayloadError):
             CODEC.decode(memoryview(blob), count, values.dtype)
+
+
+def test_a_grid_holds_the_points_of_its_own_ends() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(20_000):
+        high = float(np.float32(rng.uniform(0.1, 1)))
+        low = float(np.float32(high * rng.uniform(-1, 0.9)))
+        grid = choose_grid(low, high, high / 2 ** rng.uniform(1, 21.9), np.dtype("f4"))
+        first, last = np.rint(low * (1 / grid.step)), np.rint(high * (1 / grid.step))
+        assert grid.low <= first <= last <= grid.low + grid.bins - 1

@@ -15,6 +15,7 @@ from fedsz.registry import Codec, LosslessCodec, LossyCodec, lossless_codec, los
 WIRE_IDS = {
     "blosc-lz": 2, "zstd": 3, "zlib": 4, "gzip": 5, "xz": 6, "zstd-planes": 7,
     "sz2": 16, "sz3": 17, "sz3-interp": 18, "sz3-nopred": 19, "zfp": 20,
+    "szx": 21, "fedsz-q": 22, "fedsz-q-dither": 23,
 }  # fmt: skip
 
 
