@@ -7,7 +7,7 @@ import os
 import platform
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,8 @@ from devices.profile import WORKS, DeviceProfile, Work
 from devices.profile_file import read_yaml
 from devices.worker import Worker
 
+KernelWork = Work | Literal["train_one", "copy"]
+
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
@@ -25,13 +27,13 @@ class Kernel:
 
     Attributes:
         name: for the profile's sources.
-        work: which factor it counts for; ``copy`` is reported only.
+        work: which factor it counts for; ``train_one`` is training with one thread; ``copy`` is reported only.
         function: importable (it runs in a `Worker`), called with *args*; its result is dropped.
         reference_s: median seconds on the reference host, one thread.
     """
 
     name: str
-    work: Work | Literal["copy"]
+    work: KernelWork
     function: Callable[..., object]
     reference_s: float
     args: tuple[Any, ...] = ()
@@ -64,13 +66,25 @@ class Timing:
 def builtin_kernels() -> tuple[Kernel, ...]:
     """The kernels that need nothing but NumPy, with their reference times from the catalogue."""
     reference: dict[str, float] = read_yaml(CATALOGUE)["reference"]["kernels_s"]
-    works: dict[str, Work | Literal["copy"]] = {
+    works: dict[str, KernelWork] = {
         "training_step": "train",
         "quantise_and_code": "compress",
         "shuffle_and_deflate": "lossless",
         "copy_memory": "copy",
     }
     return tuple(Kernel(name, work, getattr(builtin, name), reference[name]) for name, work in works.items())
+
+
+def kernels_for(real: Sequence[Kernel] = ()) -> tuple[Kernel, ...]:
+    """*real* kernels, the built-in ones for the kinds of work that have none, and training once more on one thread."""
+    covered = {kernel.work for kernel in real}
+    chosen = (*real, *(kernel for kernel in builtin_kernels() if kernel.work not in covered))
+    single = (
+        replace(kernel, name=f"{kernel.name}, one thread", work="train_one")
+        for kernel in chosen
+        if kernel.work == "train"
+    )
+    return (*chosen, *single)
 
 
 def measure(
@@ -81,19 +95,20 @@ def measure(
     Args:
         repeats: at least 3.
         threads: of the training kernels; None: all CPUs that this process may use. The others get one.
-        on_cpu_time: count CPU seconds, not wall seconds; for reference times on a machine that is not alone.
+        on_cpu_time: count CPU seconds, not wall seconds, of all that runs on one thread; for a machine that is not
+            alone.
     """
     if repeats < 3:
         raise ProfileError("calibration", f"repeats {repeats}; at least 3 are needed for a scatter")
-    cores = len(os.sched_getaffinity(0)) if threads is None else threads
+    cores = _cores(threads)
     seconds: list[list[float]] = [[] for _ in kernels]
     with Worker(threads=1) as single, Worker(threads=cores) as parallel:
         for turn in range(repeats + 1):
             for kernel, values in zip(kernels, seconds, strict=True):
-                worker = parallel if kernel.work == "train" else single
-                _, took = worker.call(kernel.function, *kernel.args)
+                alone = kernel.work != "train" or cores == 1
+                _, took = (single if alone else parallel).call(kernel.function, *kernel.args)
                 if turn:  # the first pass loads libraries, data and clocks
-                    values.append(took.cpu_s if on_cpu_time else took.wall_s)
+                    values.append(took.cpu_s if on_cpu_time and alone else took.wall_s)
     return [Timing(kernel, tuple(values)) for kernel, values in zip(kernels, seconds, strict=True)]
 
 
@@ -113,16 +128,25 @@ def calibrate(
             they alone make its factor.
         idle_w, busy_w: from a power meter, where there is one.
     """
-    real = {kernel.work for kernel in kernels}
-    chosen = [*kernels, *(kernel for kernel in builtin_kernels() if kernel.work not in real)]
-    timings = measure(chosen, repeats=repeats, threads=threads)
-    factors = {
-        work: _combined([timing for timing in timings if timing.kernel.work == work]) for work in WORKS
-    }
+    timings = measure(kernels_for(kernels), repeats=repeats, threads=threads)
+    return profile_of(timings, name, threads=threads, idle_w=idle_w, busy_w=busy_w)
+
+
+def profile_of(
+    timings: Sequence[Timing],
+    name: str = "this-machine",
+    *,
+    threads: int | None = None,
+    idle_w: float | None = None,
+    busy_w: float | None = None,
+) -> DeviceProfile:
+    """This machine's profile from what `measure` found for `kernels_for`; same *threads*."""
+    factors = {work: combined([timing for timing in timings if timing.kernel.work == work]) for work in WORKS}
+    single = [timing for timing in timings if timing.kernel.work == "train_one"]
     return DeviceProfile(
         name=name,
         description=f"{platform.machine()} {_cpu_model()}, calibrated",
-        cores=len(os.sched_getaffinity(0)) if threads is None else threads,
+        cores=_cores(threads),
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         train_factor=factors["train"][0],
         compress_factor=factors["compress"][0],
@@ -134,15 +158,20 @@ def calibrate(
         busy_w=busy_w,
         core_speed=1 / factors["lossless"][0],
         copy_speed=next((1 / timing.factor for timing in timings if timing.kernel.work == "copy"), None),
+        single_train_factor=combined(single)[0] if single else None,
         sources=tuple(
-            f"{timing.kernel.name} ({timing.kernel.work}): median {timing.median_s * 1e3:.3g} ms of {repeats}, "
-            f"{timing.factor:.3g} x the reference host, scatter {timing.scatter:.3g}"
+            f"{timing.kernel.name} ({timing.kernel.work}): median {timing.median_s * 1e3:.3g} ms of "
+            f"{len(timing.seconds)}, {timing.factor:.3g} x the reference host, scatter {timing.scatter:.3g}"
             for timing in timings
         ),
     )
 
 
-def _combined(timings: Sequence[Timing]) -> tuple[float, float]:
+def _cores(threads: int | None) -> int:
+    return len(os.sched_getaffinity(0)) if threads is None else threads
+
+
+def combined(timings: Sequence[Timing]) -> tuple[float, float]:
     """One factor from several kernels: geometric mean, and a spread that covers each of them and its scatter."""
     logs = [math.log(timing.factor) for timing in timings]
     mean = statistics.fmean(logs)

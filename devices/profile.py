@@ -31,6 +31,8 @@ class DeviceProfile:
         sources: where each figure comes from, one line each.
         core_speed: speed of one core relative to the reference host's, for integer work; None where not known.
         copy_speed: memory copy bandwidth of one core relative to the reference host's; None where not known.
+        single_train_factor: like *train_factor*, but of one thread instead of all cores: what a measurement on this
+            machine is worth, where it is the host of others (`rebased`). None where not known.
     """
 
     name: str
@@ -48,6 +50,7 @@ class DeviceProfile:
     lossless_spread: float = 1.0
     core_speed: float | None = None
     copy_speed: float | None = None
+    single_train_factor: float | None = None
 
     def __post_init__(self) -> None:
         where = f"device {self.name}"
@@ -62,6 +65,9 @@ class DeviceProfile:
                 raise ProfileError(
                     where, f"{work}_spread is {self.spread(work)!r}; it must be finite, at least 1"
                 )
+        single = self.single_train_factor
+        if single is not None and not (math.isfinite(single) and single > 0):
+            raise ProfileError(where, f"single_train_factor is {single!r}; it must be finite and above 0")
         if self.idle_w is not None and self.busy_w is not None and not 0 <= self.idle_w <= self.busy_w:
             raise ProfileError(where, f"idle {self.idle_w} W and busy {self.busy_w} W are not in order")
 
@@ -105,19 +111,28 @@ class DeviceProfile:
     def rebased(self, host: DeviceProfile) -> Self:
         """This device seen from another host, whose profile says how it compares with the reference host.
 
-        Uncertainties multiply in the logarithm, as independent errors do.
+        Work on the host is measured with one thread, so training is compared with its *single_train_factor*.
+        Uncertainties add as squares of their logarithms, as independent errors do; a machine seen from itself has none.
         """
+        joint = _independent if self != host else _none
+        host_train = host.single_train_factor or host.train_factor
+        single = self.single_train_factor
         return replace(
             self,
-            train_factor=self.train_factor / host.train_factor,
+            train_factor=self.train_factor / host_train,
+            single_train_factor=None if single is None else single / host_train,
             compress_factor=self.compress_factor / host.compress_factor,
             lossless_factor=self.lossless_factor / host.lossless_factor,
-            train_spread=_joint(self.train_spread, host.train_spread),
-            compress_spread=_joint(self.compress_spread, host.compress_spread),
-            lossless_spread=_joint(self.lossless_spread, host.lossless_spread),
+            train_spread=joint(self.train_spread, host.train_spread),
+            compress_spread=joint(self.compress_spread, host.compress_spread),
+            lossless_spread=joint(self.lossless_spread, host.lossless_spread),
             sources=(*self.sources, f"seen from host {host.name}"),
         )
 
 
-def _joint(first: float, second: float) -> float:
+def _independent(first: float, second: float) -> float:
     return math.exp(math.hypot(math.log(first), math.log(second)))
+
+
+def _none(_first: float, _second: float) -> float:
+    return 1.0

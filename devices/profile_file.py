@@ -29,8 +29,12 @@ def write_profile(profile: DeviceProfile, file: Path) -> None:
 
 
 def read_profile(file: Path) -> DeviceProfile:
-    """Read what `write_profile` wrote; ProfileError where it is something else."""
-    raw = read_yaml(file)
+    """Read what `write_profile` wrote; ProfileError where it is something else, or cannot be read."""
+    try:
+        raw = read_yaml(file)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ProfileError(str(file), f"cannot be read: {reason}") from error
     if not isinstance(raw, dict) or raw.get("schema") != PROFILE_SCHEMA:
         raise ProfileError(str(file), f"no device profile of schema {PROFILE_SCHEMA}")
     fields = {key: value for key, value in raw.items() if key != "schema"}

@@ -107,6 +107,21 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument(
         "--out", type=Path, default=Path("results/bench"), help="folder for the table and the plot"
     )
+    calibrate = commands.add_parser(
+        "calibrate", help="measure this machine with real work and write its device profile"
+    )
+    calibrate.add_argument(
+        "--out", type=Path, default=Path("my-device.yaml"), help="file to write (default: my-device.yaml)"
+    )
+    calibrate.add_argument("--name", help="the device's name (default: the file's)")
+    calibrate.add_argument("--quick", action="store_true", help="3 turns instead of 9")
+    calibrate.add_argument(
+        "--cpu-time",
+        action="store_true",
+        help="count CPU seconds of all that runs on one thread: for a machine that is not alone",
+    )
+    calibrate.add_argument("--idle-w", type=float, help="watts at rest, from a power meter")
+    calibrate.add_argument("--busy-w", type=float, help="watts with all cores busy, from a power meter")
     init = commands.add_parser("init", help="write a commented scenario to start from")
     init.add_argument("file", type=Path, nargs="?", default=Path("scenario.yaml"))
     commands.add_parser("schema", help="print the JSON Schema of scenarios, for editors")

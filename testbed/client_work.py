@@ -29,6 +29,7 @@ class ClientWork:
         samples: how much the update weighs in the average; 0 where there is none.
         refused: why the server cannot use the update when it has all its bytes; empty where it can.
         source: part -> how its duration came about.
+        doubt: why the durations of its work are not to be trusted; empty where they are.
     """
 
     plan: ClientPlan
@@ -42,6 +43,7 @@ class ClientWork:
     max_error: float | None = None
     max_error_over_bound: float | None = None
     source: dict[str, Source] = field(default_factory=dict)
+    doubt: str = ""
 
     def to_note(self) -> dict[str, Any]:
         """Plain data; payloads become their sizes."""
@@ -83,7 +85,7 @@ def row_of(
     assert isinstance(plan.uplink, int)
     assert isinstance(plan.downlink, int)
     moved: Source = "measured" if engine == "mininet" else "modelled"
-    because = played.untrusted.get(plan.client, "")
+    because = "; ".join(filter(None, (work.doubt, played.untrusted.get(plan.client, ""))))
     return Row(
         run=run,
         cell=cell.index,
@@ -92,7 +94,7 @@ def row_of(
         round=number,
         client=plan.client,
         fleet=fleet.name,
-        device=fleet.device,
+        device=fleet.device_name,
         status=outcome.status,
         reason=outcome.reason,
         trusted=not because,

@@ -166,6 +166,13 @@ def bench(options: argparse.Namespace) -> int:
     return 0
 
 
+def calibrate(options: argparse.Namespace) -> int:
+    """`testbed calibrate`."""
+    from testbed.calibration import calibrate as measured
+
+    return measured(options)
+
+
 def init(options: argparse.Namespace) -> int:
     """`testbed init`."""
     from testbed.init import write_template

@@ -28,13 +28,18 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class _Sent:
-    """The global model as it goes to one client, and what the client makes of it."""
+    """The global model as it goes to one client, and what the client makes of it.
+
+    Attributes:
+        fails: why the client could make nothing of it; empty where it could.
+    """
 
     payload: bytes
     digest: str
     model: Model
     pack_s: float = 0.0
     unpack_s: float = 0.0
+    fails: str = ""
 
 
 @dataclass
@@ -93,7 +98,7 @@ class Experiment:
             for name in asked:
                 sent = self._send(scenario, name, model, held.get(name), rng)
                 clients.append(self._work(scenario, name, sent, shares[name], seed, number, policy, rng))
-            held = {client.name: client.sent.model for client in clients}
+            held = {client.name: client.sent.model for client in clients if not client.sent.fails}
             usable = [(c.decoded, c.work.samples) for c in clients if c.decoded]
             # Where every client failed there is nothing to average, and the model stays what it is.
             aggregate = self._bench.average(usable, rng) if usable else Timed(model, 0.0, "measured")
@@ -145,7 +150,10 @@ class Experiment:
         reference = held if compression.reference else None
         coded = self._bench.encode(scenario, None, model, settings, reference, rng)
         digest = hashlib.sha256(coded.value).hexdigest()
-        received = self._bench.decode(coded.value, digest, settings.codec, reference, model, rng, fleet)
+        try:
+            received = self._bench.decode(coded.value, digest, settings.codec, reference, model, rng, fleet)
+        except WorkerDiedError as died:
+            return _Sent(coded.value, digest, model, coded.seconds, fails=str(died))
         return _Sent(coded.value, digest, received.value, coded.seconds, received.seconds)
 
     def _raw(self, model: Model) -> tuple[bytes, str]:
@@ -169,7 +177,13 @@ class Experiment:
         fleet, model = scenario.fleet_of(name), sent.model
         position = scenario.client_names.index(name)
         train_seed = int(np.random.SeedSequence([seed, number, 2, position]).generate_state(1)[0])
-        settings = policy.settings(name, fleet, model, rng)
+        fails = sent.fails
+        settings = settings_of(scenario.compression)
+        if not fails:
+            try:
+                settings = policy.settings(name, fleet, model, rng)
+            except WorkerDiedError as died:
+                fails = str(died)
         reference = model if scenario.compression.reference and settings.codec != "none" else None
         plan = ClientPlan(name, sent.payload, b"", 0.0, 0.0, 0.0, pack_s=sent.pack_s, unpack_s=sent.unpack_s)
         lossy = settings.codec != "none"
@@ -183,8 +197,12 @@ class Experiment:
             update_bytes=model.nbytes,
             downlink_digest=sent.digest,
             reference=reference is not None,
+            doubt=self._bench.doubt(fleet),
         )
         client = _Client(work, sent)
+        if fails:
+            work.plan = replace(plan, fails=fails)
+            return client
         try:
             trained: Timed[Trained] = self._bench.train(scenario, fleet, model, share, train_seed, rng)
             work.plan = plan = replace(plan, train_s=trained.seconds)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 import fedsz
-from devices.catalogue import profile
+from devices.profile import DeviceProfile
 from testbed.carrier import ModelCarrier
 from testbed.cells import Cell
 from testbed.coding import DEFAULT_LOSSLESS, State
@@ -24,7 +24,7 @@ from testbed.learning.models import ModelSpec, initial_state
 from testbed.learning.training import TrainTask, train_client
 from testbed.progress import time_text
 from testbed.round import ClientPlan, RoundOutcome
-from testbed.scenario import Compression, Fleet, Scenario
+from testbed.scenario import Compression, Scenario
 
 # Measured with the scenarios that ship: a worker with PyTorch, and a line of rounds.jsonl with its note.
 WORKER_BYTES, ROW_BYTES = 450_000_000, 2_700
@@ -107,7 +107,9 @@ def forecast(scenario: Scenario, *, keep_payloads: bool = False) -> Forecast:
         raw = model_bytes + 4096
         asked = filled.rounds_policy.asked(len(filled.client_names))
         names = filled.client_names[:asked]
-        plans = [_plan(name, filled.fleet_of(name), raw, coding, train_s) for name in names]
+        plans = [
+            _plan(name, filled.profile_of(filled.fleet_of(name)), raw, coding, train_s) for name in names
+        ]
         outcome = ModelCarrier().play(filled, plans, 0.0).outcome
         times = filled.learning.rounds
         emulated_s += times * outcome.round_s
@@ -127,7 +129,7 @@ def forecast(scenario: Scenario, *, keep_payloads: bool = False) -> Forecast:
                 if filled.sweep.work == "measured" or piece not in done:
                     done.add(piece)
                     work_s += seconds
-    workers = 2 + len({fleet.device for fleet in scenario.fleets if fleet.limits == "quota"})
+    workers = 2 + len({fleet.device_name for fleet in scenario.fleets if fleet.held})
     return Forecast(
         cells,
         rounds,
@@ -185,8 +187,7 @@ def _coding(state: State, compression: Compression) -> _Coding:
     return _Coding(len(payload), compressed - began, ended - compressed)
 
 
-def _plan(name: str, fleet: Fleet, raw: int, coding: _Coding, train_s: float) -> ClientPlan:
-    device = profile(fleet.device)
+def _plan(name: str, device: DeviceProfile, raw: int, coding: _Coding, train_s: float) -> ClientPlan:
     return ClientPlan(
         name,
         raw,

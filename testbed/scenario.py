@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from devices.energy import Radio
+from devices.profile import DeviceProfile
 from fedsz.bound import ErrorBound
 from netem.link import AccessLink, LinkSpec, Topology
 
@@ -88,16 +90,48 @@ class Fleet:
     """Clients that are alike: one device, one access link.
 
     Attributes:
-        limits: ``scale`` measures work at full speed and multiplies by the device's factors; ``quota`` holds the
-            worker process to the device's cores and memory as well.
+        device: a name of `devices.catalogue`, or a profile that a calibration has written.
+        limits: ``scale`` measures work at full speed and multiplies by the device's factors; ``quota`` has the
+            kernel hold the worker process to the device's CPU share and memory.
+        memory_bytes: ceiling of a client's memory; a client that exceeds it fails. None: all of the device's
+            memory where *limits* is ``quota``, none where it is ``scale``.
+        radio: what the device sends with, for the energy estimate; ``none`` leaves the radio out.
     """
 
     name: str
     count: int
-    device: str
+    device: str | DeviceProfile
     uplink: LinkSpec
     downlink: LinkSpec
     limits: Literal["scale", "quota"] = "scale"
+    memory_bytes: int | None = None
+    radio: Radio = "none"
+
+    @property
+    def profile(self) -> DeviceProfile:
+        """What the clients are, seen from the catalogue's reference host."""
+        if isinstance(self.device, DeviceProfile):
+            return self.device
+        from devices.catalogue import profile  # reads the catalogue
+
+        return profile(self.device)
+
+    @property
+    def device_name(self) -> str:
+        """The device in one word."""
+        return self.device if isinstance(self.device, str) else self.device.name
+
+    @property
+    def ceiling_bytes(self) -> int | None:
+        """The memory ceiling that the kernel enforces; None for none."""
+        if self.memory_bytes is not None:
+            return self.memory_bytes
+        return self.profile.memory_bytes if self.limits == "quota" else None
+
+    @property
+    def held(self) -> bool:
+        """Whether the kernel holds its clients' work to a limit, which takes root."""
+        return self.limits == "quota" or self.memory_bytes is not None
 
     @property
     def client_names(self) -> list[str]:
@@ -198,6 +232,20 @@ class RoundPolicy:
 
 
 @dataclass(frozen=True)
+class DeviceOptions:
+    """What holds for all devices.
+
+    Attributes:
+        host: the profile of the machine that runs the scenario, from `testbed calibrate`; work measured here is
+            converted by it. None: this machine is taken for the catalogue's reference host.
+        doubt: widen the crossovers' intervals by the stated doubt of the devices' factors.
+    """
+
+    host: DeviceProfile | None = None
+    doubt: bool = False
+
+
+@dataclass(frozen=True)
 class Scenario:
     """A whole experiment; equal scenarios run the same. *source* (file it came from) is not compared."""
 
@@ -210,6 +258,7 @@ class Scenario:
     compression: Compression = Compression()
     rounds_policy: RoundPolicy = RoundPolicy()
     sweep: Sweep = field(default_factory=Sweep)
+    devices: DeviceOptions = DeviceOptions()
     source: str = field(default="", compare=False)
 
     @property
@@ -225,6 +274,10 @@ class Scenario:
             if fleet.name == name and well_formed and int(number) < fleet.count:
                 return fleet
         raise KeyError(client)
+
+    def profile_of(self, fleet: Fleet) -> DeviceProfile:
+        """A fleet's device seen from the machine that runs the scenario."""
+        return fleet.profile if self.devices.host is None else fleet.profile.rebased(self.devices.host)
 
     def topology(self) -> Topology:
         """The star that this scenario asks for."""

@@ -14,6 +14,7 @@ from testbed import known
 from testbed.scenario import (
     Candidate,
     Compression,
+    DeviceOptions,
     Dirichlet,
     Fleet,
     Learning,
@@ -21,8 +22,22 @@ from testbed.scenario import (
     RoundPolicy,
     Scenario,
 )
-from testbed.schema import Choice, Flag, Integer, Known, ListOf, Number, Or, Text, duration, fraction, rate
+from testbed.schema import (
+    Choice,
+    Flag,
+    Integer,
+    Known,
+    ListOf,
+    Number,
+    Or,
+    Text,
+    duration,
+    fraction,
+    rate,
+    size,
+)
 from testbed.schema_bound import Bound
+from testbed.schema_device import DeviceKind, ProfileKind
 from testbed.schema_record import Key, Record
 from testbed.schema_sweep import SweepKind
 from testbed.schema_trace import LinkKind, TraceKind
@@ -123,13 +138,28 @@ FLEET = Record(
             "stands in client names (pi-0, pi-1, ...)",
         ),
         Key("count", Integer(1, 10_000_000), "how many clients"),
-        Key("device", Known("device", known.devices), "which hardware the clients are"),
+        Key(
+            "device",
+            DeviceKind(Known("device", known.devices)),
+            "which hardware the clients are: a name, or a file that testbed calibrate wrote",
+        ),
         Key("uplink", LINK, "client to server"),
         Key("downlink", LINK, "server to client"),
         Key(
             "limits",
             Choice("scale", "quota"),
-            "scale work times by the device's factors, or hold the worker too",
+            "scale work times by the device's factors, or have the kernel hold the work back (root)",
+        ),
+        Key(
+            "memory",
+            Or(None, size(4 << 20)),
+            "ceiling of a client's memory, exceeding it kills the client (root); null: the device's, with quota",
+            "memory_bytes",
+        ),
+        Key(
+            "radio",
+            Choice("none", "wifi", "lte", "3g"),
+            "what the device sends with, for the energy estimate",
         ),
     ],
     label="name",
@@ -189,10 +219,27 @@ ROUND_POLICY = Record(
 )
 
 
+DEVICE_OPTIONS = Record(
+    DeviceOptions,
+    [
+        Key(
+            "host",
+            Or(None, ProfileKind()),
+            "this machine's profile, from testbed calibrate; null takes it for the reference host",
+        ),
+        Key("doubt", Flag(), "widen the crossovers' intervals by the stated doubt of the devices' factors"),
+    ],
+)
+
+
 def _scenario_rules(scenario: Scenario) -> Iterator[tuple[str, str]]:
     for name, times in Counter(fleet.name for fleet in scenario.fleets).items():
         if times > 1:
             yield "fleets", f"{times} fleets are called {name!r}; names are unique"
+    profiles = {fleet.device_name: fleet.device for fleet in scenario.fleets}
+    for fleet in scenario.fleets:
+        if fleet.device != profiles[fleet.device_name]:
+            yield "fleets", f"two different devices are called {fleet.device_name!r}"
     clients = sum(fleet.count for fleet in scenario.fleets)
     policy = scenario.rounds_policy
     if policy.ask is not None and policy.ask > clients:
@@ -215,6 +262,7 @@ SCENARIO = Record(
         Key("fleets", ListOf(FLEET, shortest=1), "groups of like clients"),
         Key("compression", COMPRESSION, "how an update becomes bytes"),
         Key("rounds_policy", ROUND_POLICY, "who takes part and how long the server waits"),
+        Key("devices", DEVICE_OPTIONS, "what holds for all devices: this machine's profile, doubt"),
         Key("sweep", SWEEP, "what varies from cell to cell"),
     ],
     check=_scenario_rules,

@@ -18,9 +18,11 @@ from netem.units import (
     UnitError,
     format_duration,
     format_rate,
+    format_size,
     parse_duration,
     parse_fraction,
     parse_rate,
+    parse_size,
 )
 from testbed.errors import ScenarioProblem
 from testbed.yaml_position import Place, Scalar, Tree
@@ -242,6 +244,10 @@ def duration(high: float = math.inf, *, above: bool = False) -> Quantity:
 
 def fraction(*, low: float = 0.0, high: float = 1.0, above: bool = False) -> Quantity:
     return Quantity("fraction", parse_fraction, float, low=low, high=high, above=above)
+
+
+def size(low: int = 0) -> Quantity:
+    return Quantity("size", parse_size, lambda value: format_size(int(value)), low=low)
 
 
 class Choice(Kind[str]):

@@ -8,6 +8,7 @@ from typing import Any
 from testbed.scenario_schema import (
     ACCESS_LINK,
     COMPRESSION,
+    DEVICE_OPTIONS,
     FLEET,
     LEARNING,
     LINK,
@@ -27,6 +28,7 @@ SECTIONS: dict[str, Record] = {
     "`uplink`, `downlink`": LINK,
     "`compression`": COMPRESSION,
     "`rounds_policy`": ROUND_POLICY,
+    "`devices`": DEVICE_OPTIONS,
     "`sweep`, besides its axes": SWEEP.fixed,
 }
 

@@ -13,7 +13,7 @@ from testbed.yaml_position import Listing, Place, Scalar, Table, Tree
 # Whose keys may be named without saying whose they are: "uplink.rate", "codec", "lr".
 _SECTIONS = (("fleets", "*"), ("compression",), ("learning",), ("network",), ("rounds_policy",))
 # A sweep over these would be a sweep over sweeps, or over what holds the results together.
-_NOT_SWEPT = ("name", "description", "sweep", "fleets")
+_NOT_SWEPT = ("name", "description", "sweep", "fleets", "devices")
 
 FIXED = Record(
     Sweep,

@@ -16,7 +16,7 @@ from typing import Any
 
 from netem.capabilities import require_for
 from netem.ledger import Ledger
-from testbed import manifest
+from testbed import device_record, manifest, quota
 from testbed.carrier import Carrier, open_carrier
 from testbed.cells import Cell
 from testbed.errors import RecordError
@@ -47,7 +47,8 @@ def default_folder(scenario: Scenario) -> Path:
 
 
 def require(scenario: Scenario) -> None:
-    """Raise `CapabilityError` where this machine cannot emulate what *scenario* asks for; starts nothing."""
+    """Raise `CapabilityError` or `LimitError` where this machine cannot do what *scenario* asks for; starts nothing."""
+    quota.require(scenario)
     if scenario.network.engine == "mininet":
         require_for(scenario.topology(), scenario.network.congestion_control, "auto")
 
@@ -125,18 +126,28 @@ def _player(
         found = recording
         return _Player(
             lambda run, carrier, _: Replay(run, found, carrier),
-            {"replay": {"run": found.run, "folder": str(found.folder.resolve())}},
+            {
+                "replay": {"run": found.run, "folder": str(found.folder.resolve())},
+                "devices": device_record.collect(scenario),
+            },
             (f"work: REPLAYED from {found.folder}; nothing is trained or compressed",),
         )
-    held = any(fleet.limits == "quota" for fleet in scenario.fleets)
+    held = any(fleet.held for cell in scenario.cells() for fleet in cell.scenario.fleets)
     ledger = stack.enter_context(Ledger(state_dir())) if held else None
-    bench = stack.enter_context(Workbench(scenario, ledger=ledger))
+    checks = quota.check(scenario, ledger)
+    doubts = {check.device: check.doubt for check in checks if check.doubt}
+    bench = stack.enter_context(Workbench(scenario, ledger=ledger, doubts=doubts))
     payloads = PayloadStore(folder) if keep_payloads else None
     source = bench.dataset.source
     return _Player(
         lambda run, carrier, progress: Experiment(run, bench, carrier, progress.phase, payloads),
-        {"data": source, "data_note": bench.data_note, "keep_payloads": keep_payloads},
-        (f"data: {source}", *([bench.data_note] if bench.data_note else [])),
+        {
+            "data": source,
+            "data_note": bench.data_note,
+            "keep_payloads": keep_payloads,
+            "devices": device_record.collect(scenario, checks),
+        },
+        (f"data: {source}", *([bench.data_note] if bench.data_note else []), *doubts.values()),
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,13 +19,14 @@ from typing import Any, Generic, Literal, Self, TypeVar
 
 import numpy as np
 
-from devices.catalogue import profile
+from devices.errors import WorkerDiedError
 from devices.limits import Limits, Notebook
-from devices.profile import Work
+from devices.profile import DeviceProfile, Work
 from devices.worker import Worker
 from testbed.coding import CodecSettings, State, decode_update, digest_of, encode_update
 from testbed.learning.aggregate import fedavg
 from testbed.learning.data import cached_dataset, load_or_fallback
+from testbed.learning.federation import with_samples
 from testbed.learning.models import ModelSpec, initial_state
 from testbed.learning.partition import split
 from testbed.learning.training import TrainTask, evaluate, train_client
@@ -111,13 +112,21 @@ class Workbench:
 
     Args:
         scenario: decides model, data, devices and limits; the cells of its sweep may differ in anything else.
-        ledger: told of every control group before it is made; None where no fleet asks for ``limits: quota``.
+        ledger: told of every control group before it is made; None where no fleet is held to limits.
         repeats: how often compression and decompression of one update are measured.
+        doubts: device -> why its work under a quota is not to be trusted.
 
     Raises: what `testbed.learning` raises for unknown or missing models and data.
     """
 
-    def __init__(self, scenario: Scenario, *, ledger: Notebook | None = None, repeats: int = 3) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        *,
+        ledger: Notebook | None = None,
+        repeats: int = 3,
+        doubts: Mapping[str, str] | None = None,
+    ) -> None:
         learning = scenario.learning
         data_dir = Path(learning.data_dir) if learning.data_dir else None
         fallback = learning.fallback_data or learning.data
@@ -127,7 +136,11 @@ class Workbench:
         self._ledger = ledger
         self._cache = _Cache(CACHE_BYTES)
         self._stack = ExitStack()
-        self._workers: dict[tuple[str, str], Worker] = {}
+        self._workers: dict[Hashable, Worker] = {}
+        self._pinned: dict[Hashable, int | None] = {}  # the process that was: one that died is started afresh
+        self._died: dict[Hashable, WorkerDiedError] = {}
+        self._host = scenario.devices.host
+        self._doubts = doubts or {}
         size = learning.image_size or max(self.dataset.image_size, 32)
         self.model = ModelSpec(learning.model, self.dataset.classes, self.dataset.channels, size)
 
@@ -213,6 +226,10 @@ class Workbench:
         )
         return dict(zip(scenario.client_names, shares, strict=True))
 
+    def doubt(self, fleet: Fleet) -> str:
+        """Why this fleet's work is not to be trusted; empty where it is."""
+        return self._doubts.get(fleet.device_name, "") if fleet.limits == "quota" else ""
+
     def train(
         self,
         scenario: Scenario,
@@ -238,18 +255,21 @@ class Workbench:
             learning_rate=learning.lr,
             momentum=learning.momentum,
             proximal_mu=learning.prox_mu,
+            device="cpu",  # the devices' factors are those of CPUs
         )
 
         def work() -> _Measured:
             worker = self._client(fleet, "train")
-            worker.call_as("warming up", _warm_training, task)
-            result, took = worker.call_as("training", train_client, task)
+            # Under a ceiling a client must not hold everybody's images: they would count against it.
+            given = task if fleet.ceiling_bytes is None else with_samples(task, self.dataset)
+            worker.call_as("training", _warm_training, given)
+            result, took = worker.call_as("training", train_client, given)
             trained = Trained(Model.of(result.state), result.samples, result.loss)
             return _Measured(trained, (took.wall_s,), trained.model.nbytes)
 
         # Everything that the task holds, by value; *seed* and *indices* belong to one client.
         settings = replace(task, state={}, indices=np.empty(0))
-        key = ("train", fleet.device, fleet.limits, model.digest, indices.tobytes(), repr(settings))
+        key = ("train", self._place(fleet), model.digest, indices.tobytes(), repr(settings))
         return self._run(
             key, work, self._factor(fleet, "train"), rng, fresh=scenario.sweep.work == "measured"
         )
@@ -290,21 +310,30 @@ class Workbench:
         found = None if fresh else self._cache.get(key)
         source: Source = "measured" if found is None else "drawn"
         if found is None:
-            found = work()
+            if not fresh and key in self._died:
+                raise WorkerDiedError(*self._died[key].args)
+            try:
+                found = work()
+            except WorkerDiedError as died:
+                if died.out_of_memory:  # the same work would need the same memory
+                    self._died[key] = died
+                raise
             self._cache.put(key, found)
         return Timed(found.value, factor * float(rng.choice(found.seconds)), source)
 
+    def _profile(self, fleet: Fleet) -> DeviceProfile:
+        return fleet.profile if self._host is None else fleet.profile.rebased(self._host)
+
     def _factor(self, fleet: Fleet, work: Work) -> float:
         """Device seconds per measured second; under a quota the kernel has slowed the work down already."""
-        return 1.0 if fleet.limits == "quota" else profile(fleet.device).factor(work)
+        return 1.0 if fleet.limits == "quota" else self._profile(fleet).factor(work)
 
     def _client(self, fleet: Fleet, work: Work) -> Worker:
-        if fleet.limits == "scale":
-            return self._worker(("client", "scale"), None)
-        device = profile(fleet.device)
-        share = min(device.cpu_share(work), 1.0)
-        limits = Limits(cpu_share=share, memory_bytes=device.memory_bytes)
-        worker = self._worker(("client", fleet.device), limits)
+        share = self._profile(fleet).cpu_share(work) if fleet.limits == "quota" else None
+        limits = Limits(cpu_share=share, memory_bytes=fleet.ceiling_bytes)
+        if not limits.any():
+            return self._worker(("client", "free"), None)
+        worker = self._worker(("client", *self._place(fleet)), limits)
         worker.reshape(limits)
         return worker
 
@@ -312,18 +341,21 @@ class Workbench:
         return self._server() if fleet is None else self._client(fleet, work)
 
     @staticmethod
-    def _place(fleet: Fleet | None) -> tuple[str, str]:
-        return ("server", "") if fleet is None else (fleet.device, fleet.limits)
+    def _place(fleet: Fleet | None) -> tuple[Hashable, ...]:
+        """Where work runs, and under what: work is the same only in the same place."""
+        return ("server",) if fleet is None else (fleet.device, fleet.limits, fleet.ceiling_bytes)
 
     def _server(self) -> Worker:
         return self._worker(("server", ""), None)
 
-    def _worker(self, key: tuple[str, str], limits: Limits | None) -> Worker:
+    def _worker(self, key: Hashable, limits: Limits | None) -> Worker:
         if key not in self._workers:
-            worker = self._stack.enter_context(Worker(limits, ledger=self._ledger))
+            self._workers[key] = self._stack.enter_context(Worker(limits, ledger=self._ledger))
+        worker = self._workers[key]
+        if worker.pid is None or worker.pid != self._pinned.get(key):
             worker.call_as("starting", _pin)
-            self._workers[key] = worker
-        return self._workers[key]
+            self._pinned[key] = worker.pid
+        return worker
 
 
 def _state(model: Model | None) -> State | None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import string
+from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from devices import profile
 from fedsz import ErrorBound
 from netem.link import LinkSpec
 from testbed.errors import ScenarioErrors
 from testbed.scenario import (
     Compression,
+    DeviceOptions,
     Dirichlet,
     Fleet,
     Learning,
@@ -40,6 +43,11 @@ REPLACEMENTS = [
     "[1, {a: b}]",
     '"\\ud800"',
 ]
+
+# A profile of one's own, as a calibration writes it.
+CALIBRATED = replace(
+    profile("raspberry-pi-5"), name="mine", single_train_factor=2.5, idle_w=None, busy_w=None
+)
 
 rates = st.floats(8.0, 1e12)
 chances = st.floats(0.0, 0.99)
@@ -73,10 +81,12 @@ scenarios = st.builds(
             Fleet,
             name=st.from_regex(r"[a-z][a-z0-9]{0,8}(-[a-z0-9]{1,4})?", fullmatch=True),
             count=st.integers(5, 10_000),
-            device=st.sampled_from(["raspberry-pi-4", "pixel-6", "laptop"]),
+            device=st.sampled_from(["raspberry-pi-4", "pixel-6", "laptop"]) | st.just(CALIBRATED),
             uplink=links(),
             downlink=links(),
             limits=st.sampled_from(["scale", "quota"]),
+            memory_bytes=st.none() | st.integers(4 << 20, 1 << 40),
+            radio=st.sampled_from(["none", "wifi"]),
         ),
         min_size=1,
         max_size=3,
@@ -97,6 +107,7 @@ scenarios = st.builds(
         bound=st.builds(ErrorBound, st.sampled_from(["REL", "ABS", "REL_STATE"]), st.floats(0.0, 1e6)),
         reference=st.booleans(),
     ),
+    devices=st.builds(DeviceOptions, host=st.none() | st.just(CALIBRATED), doubt=st.booleans()),
     rounds_policy=st.builds(
         RoundPolicy, deadline_s=st.none() | st.floats(0.1, 1e4), ask=st.none() | st.integers(1, 5)
     ),

@@ -168,7 +168,7 @@ def test_yaml_is_1_2():
         ("", "f.yaml:1:1: the file is empty"),
         (
             "- a\n",
-            "f.yaml:1:1: got a list; a mapping is expected; allowed: compression, description, fleets,",
+            "f.yaml:1:1: got a list; a mapping is expected; allowed: compression, description, devices,",
         ),
         ("a: 1\n---\nb: 2\n", "f.yaml:2:1: not YAML: but found another document"),
         ("a: [1\nb: 2\n", "f.yaml:2:2: not YAML: expected ',' or ']', but got ':'"),
