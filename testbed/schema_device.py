@@ -84,13 +84,17 @@ class DeviceKind(Kind["str | DeviceProfile"]):
 
     def __init__(self, names: Known) -> None:
         self._names, self._profile = names, ProfileKind()
-        self.meaning = f"{names.meaning}, or {self._profile.meaning}"
+        self.meaning = (
+            f"{names.meaning}, or of a file that testbed calibrate wrote (./my-device.yaml), or its content"
+        )
 
     def read(self, tree: Tree, at: At) -> str | DeviceProfile:
         if isinstance(tree, Table) or (
             isinstance(tree, Scalar) and isinstance(tree.value, str) and is_file(tree.value)
         ):
             return self._profile.read(tree, at)
+        if not isinstance(tree, Scalar):
+            raise self._wrong(tree, at)
         return self._names.read(tree, at)
 
     def write(self, value: str | DeviceProfile) -> Any:

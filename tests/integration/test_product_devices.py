@@ -14,10 +14,10 @@ from testbed.record import read_results
 SMALL = """
 name: ceilings
 seed: 5
-learning: {model: cnn, data: digits, image_size: 16, rounds: 2, max_steps: 1, batch_size: 16, test_samples: 50}
+learning: {model: mobilenet_v2, data: digits, rounds: 1, max_steps: 1, batch_size: 16, test_samples: 50}
 network: {engine: model}
 fleets:
-  - {name: small, count: 1, device: raspberry-pi-4, limits: quota, memory: 200 MB, uplink: 10 Mbit/s,
+  - {name: small, count: 1, device: raspberry-pi-4, limits: quota, memory: 340 MB, uplink: 10 Mbit/s,
      downlink: 50 Mbit/s}
   - {name: large, count: 2, device: raspberry-pi-4, uplink: 10 Mbit/s, downlink: 50 Mbit/s}
 sweep: {codec: [none, zfp], repeats: 1, work: drawn}
@@ -37,13 +37,12 @@ def test_a_client_that_exceeds_its_memory_fails_and_the_others_are_averaged(tmp_
     status, said = run(tmp_path, SMALL, "sweep")
     assert status == 0, said
     results = read_results(tmp_path / "out")
-    assert len(results.rows) == 2 * 2 * 3
+    assert len(results.rows) == 2 * 3
     for row in results.rows:
         if row.fleet == "small":
             assert (row.status, row.payload_bytes) == ("failed", 0)
-            assert row.reason in {
-                f"out of memory at 200 MB while {doing}" for doing in ("starting", "training")
-            }
+            # PyTorch and our own code fit; the model's activations and gradients do not.
+            assert row.reason == "out of memory at 340 MB while training"
             assert row.train_s == row.uplink_s == row.decompress_s == row.aggregate_s == 0
             assert row.wait_s > 0
         else:
