@@ -33,6 +33,9 @@ class SteadyBench:
     def samples_of(self, scenario: Any, seed: int) -> dict[str, np.ndarray]:
         return {name: np.arange(10) for name in scenario.client_names}
 
+    def doubt(self, fleet: Any) -> str:
+        return ""
+
     def train(self, scenario: Any, fleet: Any, model: Model, *rest: Any) -> Timed[Trained]:
         return Timed(Trained(model, 10, 0.5), 1.0, "measured")
 
