@@ -21,7 +21,7 @@ fi
 root=$2
 mount --make-rprivate /
 took() { printf '[provision] %s after %s s\n' "$1" "$SECONDS"; }
-debootstrap --variant=minbase bookworm "$root" "${MIRROR:-http://deb.debian.org/debian}" >"$root.log" 2>&1 ||
+debootstrap --variant=minbase bookworm "$root" ${MIRROR:+"$MIRROR"} >"$root.log" 2>&1 ||
     { tail -20 "$root.log" >&2; exit 1; }
 took "bare Debian root with $(find "$root/var/lib/dpkg/info" -name '*.list' | wc -l) packages"
 
@@ -44,7 +44,7 @@ mapfile -t pip < <(env | grep '^PIP_' || true)
 env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root "${pip[@]}" chroot "$root" bash "$place/scripts/provision.sh" "$place"
 took "make setup and make check"
 # The small scenario of the tutorial, so that the answer is seen to come out as well.
-sed -n '/^```yaml$/,/^```$/{/^```/!p}' docs/tutorial.md >"$root$place/small.yaml"
+awk '/^[`]+yaml$/ { on = 1; next } /^[`]+$/ { on = 0 } on' docs/tutorial.md >"$root$place/small.yaml"
 env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root chroot "$root" bash -c '
     set -euo pipefail
     cd "$1"
