@@ -165,6 +165,6 @@ def test_a_short_fuzz_run_finds_nothing() -> None:
     assert sum(outcomes.values()) == 3000
     assert not [name for name in outcomes if name.startswith("FIND")], outcomes
     assert outcomes["MalformedPayloadError"] > 1000
-    # Whether a damaged stream makes a C decoder crash hangs on what lies in its memory; that a crash costs one update only
-    # is held above, on a payload made for it. Here: such streams were among the inputs, and reached the worker.
+    # Whether a damaged stream makes a C decoder crash hangs on what lies in its memory; that a crash costs one update
+    # only is held above, on a payload made for it. Here: such streams were among the inputs, and reached the worker.
     assert sum(number for name, number in outcomes.items() if name.endswith("(isolated)")) > 50, outcomes
