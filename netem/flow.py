@@ -18,16 +18,23 @@ class FlowRequest:
         direction: ``"uplink"`` is client to server, ``"downlink"`` server to client.
         payload: the bytes to send. The modelled engine also takes their number, so that a million clients
             need no bytes.
+        cut_after_bytes: the connection is lost, and the client's cable with it, the moment so many payload bytes have
+            arrived, at least 1 and fewer than there are; None: it holds.
     """
 
     flow_id: int
     client: str
     direction: Direction
     payload: bytes | int
+    cut_after_bytes: int | None = None
 
     @property
     def payload_bytes(self) -> int:
         return self.payload if isinstance(self.payload, int) else len(self.payload)
+
+    def cut_reason(self) -> str:
+        """What the result of a flow says that was cut as asked; the same on both engines."""
+        return f"connection lost after {self.cut_after_bytes} of {self.payload_bytes} bytes"
 
 
 @dataclass(frozen=True, slots=True)

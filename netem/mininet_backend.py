@@ -74,6 +74,8 @@ class MininetNetwork:
         self._seed = seed
         self._sharing = sharing
         self._trace_from_s = time.monotonic()
+        self._cut_off: set[str] = set()
+        self._dying: dict[int, str] = {}  # flow that will be cut -> its client
         self._stack = ExitStack()
         self._index = {name: FIRST_CLIENT + position for position, name in enumerate(topology.clients)}
         self.swept: list[str] = []
@@ -167,16 +169,43 @@ class MininetNetwork:
             source, target, meter = client, SERVER, self._star.hosts[client]
         else:
             source, target, meter = SERVER, client, self._star.ports[client]
+        if request.cut_after_bytes is not None:
+            if not 1 <= request.cut_after_bytes < request.payload_bytes:
+                raise TransferError(
+                    f"flow {request.flow_id}: a flow of {request.payload_bytes} bytes is cut after 1 to "
+                    f"{request.payload_bytes - 1}, not {request.cut_after_bytes}"
+                )
+            self._dying[request.flow_id] = request.client
         self.transfers.start(
             request, Endpoint(source, address(source)), Endpoint(target, address(target)), meter.place
         )
 
     def wait(self, timeout_s: float) -> list[FlowResult]:
         """Transfers that came to an end: returns as soon as there is one, or ``[]`` after *timeout_s*."""
-        return self.transfers.wait(timeout_s)
+        results = self.transfers.wait(timeout_s)
+        for result in results:
+            client = self._dying.pop(result.flow_id, "")
+            if client and client not in self._cut_off:
+                self._cut_off.add(client)
+                self.cut(
+                    client
+                )  # so that nothing of the flow that still stands in a queue crosses anybody's link
+        return results
+
+    def abort(self, request: FlowRequest, reason: str) -> None:
+        """Pull the client's cable and end a flow that is under way; it ends as failed, for *reason*.
+
+        Cables that were pulled because of a flow are plugged in again by the next `prepare`.
+        """
+        if request.client not in self._cut_off:
+            self._cut_off.add(request.client)
+            self.cut(request.client)
+        self.transfers.abort(request.flow_id, reason)
 
     def prepare(self, payloads: Iterable[bytes]) -> None:
         """Lay payloads ready; see `Transfers.prepare`."""
+        while self._cut_off:
+            self.mend(self._cut_off.pop())
         self.transfers.prepare(payloads)
 
     def digests(self) -> dict[int, str]:

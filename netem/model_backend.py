@@ -237,10 +237,11 @@ class ModelNetwork:
             self._move_to(at_s)
         side = self._up if request.direction == "uplink" else self._down
         route = self._route(side, request.client)
-        payload = request.payload
-        size = payload if isinstance(payload, int) else len(payload)
+        size = request.payload_bytes
         if size < 1:
             raise ModelError(f"flow {request.flow_id}: a transfer has at least 1 byte, not {size}")
+        if request.cut_after_bytes is not None:  # until then it is a flow like any other
+            size = _cut_bytes(request)
         bits = 8.0 * data_bytes(size, self._mss)
         flow = _Flow(request, self._order, at_s, bits, route, side)
         self._order += 1
@@ -287,6 +288,18 @@ class ModelNetwork:
         while self._in_flight:
             done += self.advance(self.next_completion_s())
         return done
+
+    def abort(self, request: FlowRequest, at_s: float, reason: str) -> None:
+        """End a flow that is in flight at *at_s*, with what has arrived by then; nothing where it has ended."""
+        self._move_to(at_s)
+        side = self._up if request.direction == "uplink" else self._down
+        here = side.busy.get(request.client)
+        if isinstance(here, _Flow):
+            here = self._unfold(here)
+        for ride in here.rides if here is not None else []:
+            if ride.flow.request.flow_id == request.flow_id:
+                self._drop(ride, reason)
+                return
 
     def cut(self, client: str) -> None:
         """Pull the client's cable now: both directions carry nothing until `mend`."""
@@ -546,12 +559,17 @@ class ModelNetwork:
         if leaf.dark_s != dark_s:  # there was light in between
             return
         for ride in leaf.active[:]:
-            stint_left = leaf.side.fair.remove(ride, self._now_s)
-            leaf.active.remove(ride)
-            left = ride.left - ride.stint + stint_left
-            self._finish(ride.flow, missing=left / ride.flow.bits)
+            self._drop(ride, f"no byte for {self._timeout_s:g} s")
 
-    def _finish(self, flow: _Flow, *, missing: float = 0.0) -> None:
+    def _drop(self, ride: _Ride, reason: str) -> None:
+        """End a ride before its flow has arrived."""
+        leaf, left = ride.leaf, ride.left
+        if ride in leaf.active:
+            left += leaf.side.fair.remove(ride, self._now_s) - ride.stint
+            leaf.active.remove(ride)
+        self._finish(ride.flow, missing=left / ride.flow.bits, reason=reason)
+
+    def _finish(self, flow: _Flow, *, missing: float = 0.0, reason: str = "") -> None:
         request, side = flow.request, flow.side
         leaf = side.busy[request.client]
         if isinstance(leaf, _Leaf):
@@ -564,18 +582,19 @@ class ModelNetwork:
             del side.busy[request.client]
             side.needed_bps -= flow.route.rate_bps
         self._in_flight -= 1
-        self._ready.append(self._result(flow, missing))
+        self._ready.append(self._result(flow, missing, reason))
 
-    def _result(self, flow: _Flow, missing: float) -> FlowResult:
-        """*missing* is the share of the flow that will never arrive."""
-        request = flow.request
-        payload = request.payload
-        size = payload if isinstance(payload, int) else len(payload)
+    def _result(self, flow: _Flow, missing: float, reason: str) -> FlowResult:
+        """*missing* is the share of the flow that will never arrive, for *reason*."""
+        request, payload = flow.request, flow.request.payload
+        size = request.payload_bytes
         digest = error = ""
         wire: int | None = None
         if missing:
-            arrived = int(size * (1.0 - missing))
-            error = f"no byte for {self._timeout_s:g} s; {arrived} of {size} had arrived"
+            arrived = int((request.cut_after_bytes or size) * (1.0 - missing))
+            error = f"{reason}; {arrived} of {size} had arrived"
+        elif request.cut_after_bytes is not None:
+            arrived, error = request.cut_after_bytes, request.cut_reason()
         else:
             arrived, wire = size, flow_bytes(flow.bits / 8.0, flow.route.loss)
             if not isinstance(payload, int):
@@ -584,7 +603,7 @@ class ModelNetwork:
             request.flow_id,
             request.client,
             request.direction,
-            "failed" if missing else "ok",
+            "failed" if error else "ok",
             flow.started_s,
             self._now_s,
             arrived,
@@ -592,3 +611,14 @@ class ModelNetwork:
             digest,
             error,
         )
+
+
+def _cut_bytes(request: FlowRequest) -> int:
+    """How many bytes arrive of a flow that will be cut."""
+    size = request.cut_after_bytes
+    if size is None or not 1 <= size < request.payload_bytes:
+        raise ModelError(
+            f"flow {request.flow_id}: a flow of {request.payload_bytes} bytes is cut after 1 to "
+            f"{request.payload_bytes - 1}, not {size}"
+        )
+    return size

@@ -21,7 +21,7 @@ class Position:
     Attributes:
         sent_bits: had arrived.
         window_bits: of the window that is arriving or due next; inf once the pipe is full.
-        window_left_bits: not yet arrived of that window.
+        window_left_bits: not yet arrived of that window; inf where no other window follows it.
         round_s: when that window's first bit arrived, or will.
     """
 
@@ -138,19 +138,22 @@ class Route:
         fast = min(bits, fast)
         sent, window, at_s = 0.0, self.window_bits, entered_s
         while sent < fast:
-            share = min(window, fast - sent)
+            last = fast - sent <= window  # asked once: sums of parts may round to a hair less than the whole
+            share = fast - sent if last else window
             end_s = self._carry(at_s, share)
-            stalls = sent + share < fast and end_s - at_s < self.rtt_s
-            if not stalls and sent + share < fast:
+            stalls = not last and end_s - at_s < self.rtt_s
+            if not stalls and not last:
                 window, share = math.inf, fast - sent
                 end_s = self._carry(at_s, share)
             if stop_s < end_s:
                 had = self._carried(at_s, stop_s)
-                return Position(sent + had, window, max(share - had, 0.0), at_s), end_s
-            sent += share
+                return Position(
+                    sent + had, window, max(share - had, 0.0) if stalls else math.inf, at_s
+                ), end_s
             if not stalls:
-                at_s = end_s
+                sent, at_s = fast, end_s
                 break
+            sent += share
             at_s += self.rtt_s
             window *= 2.0
             if stop_s < at_s:

@@ -38,7 +38,10 @@ class _Outgoing:
 
 @dataclass(slots=True)
 class _Incoming:
-    """A flow that this process receives. *socket* is None until its connection has come."""
+    """A flow that this process receives.
+
+    *socket* is None until its connection has come; after *until* bytes, where that is fewer than *size*, it is cut.
+    """
 
     flow: int
     view: memoryview
@@ -46,6 +49,7 @@ class _Incoming:
     timeout_s: float
     meter: list[int]
     last_progress_s: float
+    until: int
     socket: socket.socket | None = None
     offset: int = 0
 
@@ -112,10 +116,12 @@ class TransferAgent(Agent):
         size: int,
         timeout_s: float,
         meter: list[int],
+        cut_after: int | None,
     ) -> None:
-        """Receive *size* bytes from *peer* into an inbox."""
+        """Receive *size* bytes from *peer* into an inbox; *cut_after*: as if the cable were pulled after so many."""
         view = memoryview(self.inboxes[inbox])[:size]
-        incoming = _Incoming(flow, view, size, timeout_s, meter, time.monotonic())
+        until = size if cut_after is None else cut_after
+        incoming = _Incoming(flow, view, size, timeout_s, meter, time.monotonic(), until)
         key = (peer[0], peer[1])
         if key in self.unclaimed:
             self._begin(incoming, self.unclaimed.pop(key))
@@ -165,6 +171,14 @@ class TransferAgent(Agent):
             assert incoming.socket is not None
             _reset_on_close(incoming.socket)
             self._forget_incoming(incoming)
+
+    def on_give_up(self, descriptors: list[int], flow: int, reason: str) -> None:
+        """End a flow before all of it has arrived, and say how much has."""
+        waiting = [key for key, incoming in self.expected.items() if incoming.flow == flow]
+        ending = [self.expected.pop(key) for key in waiting]
+        ending += [entry for entry in self.incoming.values() if entry.flow == flow]
+        for incoming in ending:
+            self._fail(incoming, f"{reason}; {incoming.offset} of {incoming.size} had arrived")
 
     def on_digest(self, descriptors: list[int], flow: int, size: int) -> None:
         """SHA-256 of a memory file."""
@@ -255,7 +269,7 @@ class TransferAgent(Agent):
     def _receive(self, flow: _Incoming) -> None:
         assert flow.socket is not None
         try:
-            got = flow.socket.recv_into(flow.view[flow.offset : flow.offset + CHUNK_BYTES])
+            got = flow.socket.recv_into(flow.view[flow.offset : min(flow.offset + CHUNK_BYTES, flow.until)])
         except BlockingIOError:
             return
         except OSError as error:
@@ -266,6 +280,8 @@ class TransferAgent(Agent):
         flow.last_progress_s = now_s
         if flow.offset == flow.size:
             self._finish(flow, now_s)
+        elif flow.offset == flow.until:
+            self._fail(flow, "cut", cut=True)
         elif not got:
             self._fail(flow, "the sender closed early")
 
@@ -274,7 +290,7 @@ class TransferAgent(Agent):
         self._forget_incoming(flow)
         self.tell(event="arrived", flow=flow.flow, at_s=now_s, size=flow.offset, counter=counter)
 
-    def _fail(self, flow: _Incoming, reason: str) -> None:
+    def _fail(self, flow: _Incoming, reason: str, *, cut: bool = False) -> None:
         if flow.socket is not None:
             _reset_on_close(flow.socket)
         self._forget_incoming(flow)
@@ -284,6 +300,7 @@ class TransferAgent(Agent):
             at_s=time.monotonic(),
             size=flow.offset,
             error=f"receiver: {reason}",
+            cut=cut,
         )
 
     def _forget_incoming(self, flow: _Incoming) -> None:

@@ -183,6 +183,7 @@ class Transfers:
             size=size,
             timeout_s=self._timeout_s,
             meter=meter,
+            cut_after=request.cut_after_bytes,
         )
         self._tell(
             "sender",
@@ -196,6 +197,11 @@ class Transfers:
             meter=meter,
         )
         os.close(outbox)
+
+    def abort(self, flow_id: int, reason: str) -> None:
+        """Have a flow end now, with what has arrived; its result comes as any other. Nothing if it has ended."""
+        if flow_id in self._flows:
+            self._tell("receiver", do="give_up", flow=flow_id, reason=reason)
 
     def wait(self, timeout_s: float) -> list[FlowResult]:
         """Flows that came to an end: as soon as there is one, or none after *timeout_s*."""
@@ -302,7 +308,8 @@ class Transfers:
         flow.arrived_bytes = message.get("size", 0)
         for role in ("sender", "receiver"):
             self._tell(role, do="abort", flow=flow.request.flow_id)
-        self._end(flow, message["error"], "", None)
+        error = flow.request.cut_reason() if message.get("cut") else message["error"]
+        self._end(flow, error, "", None)
 
     def _end(self, flow: _Flow, error: str, digest: str, wire_bytes: int | None) -> None:
         request = flow.request

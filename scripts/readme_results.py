@@ -32,20 +32,23 @@ def main(folder: Path) -> None:
             f"Measured by `make sweep` on {machine['cores']} cores of a virtual machine ({machine['cpu']}), "
             f"{wall_s / 60:.1f} minutes for {len(results.cells)} cells and {len(results.rows)} client-rounds, "
             f"{sum(not row.trusted for row in results.rows)} of them not trusted and left out; "
-            "other work ran on the machine at the same time:"
+            f"the load before it began was {machine['load'][0]:.1f}:"
         ),
         "",
-        "| compressing pays below | codec | ratio | t_C | t_D | measured [95 %] | closed form |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| compressing pays below | codec | ratio | t_C | t_D | measured [95 %] | closed form | net |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for item in found:
         ratio = f"{item.compression_ratio:.2f}" if item.compression_ratio else "-"
         lines.append(
             f"| {item.fleet} ({item.device}) | {item.codec.id} REL {item.codec.bound:g} | {ratio} "
             f"| {seconds_text(item.compress_s or 0.0)} s | {seconds_text(item.decompress_s or 0.0)} s "
-            f"| {estimate_text(item.measured, rates)} | {estimate_text(item.closed_form, [])} |"
+            f"| {estimate_text(item.measured, rates)} | {estimate_text(item.closed_form, [], with_interval=False)} "
+            f"| {estimate_text(item.closed_form_net, [], with_interval=False)} |"
         )
-    lines += ["", "![Round time over bandwidth, codecs as lines, crossovers marked](docs/quickstart.png)", ""]
+    net = "Closed form: 8 (S - S') / (t_C + t_D); net: less the time that packing the raw values takes"
+    lines += ["", f"{net} ([how](docs/crossover.md)).", ""]
+    lines += ["![Round time over bandwidth, codecs as lines, crossovers marked](docs/quickstart.png)", ""]
     lines += ["Where the time of a round goes (seconds, means; a few of the rates, the slower fleet):", ""]
     lines += ["| uplink | codec | " + " | ".join(PARTS) + " | ratio |", "| --- " * (len(PARTS) + 3) + "|"]
     fleet = results.rows[0].fleet

@@ -11,8 +11,10 @@ from testbed.row import CodecUsed, Row
 from testbed.schema_sweep import axis_path
 
 RAW = "none"
+# What a row's codec says already.
+_CODEC_KEYS = {"codec", "bound"}
 # What a raw round does not depend on, so that one may be the partner of coded rounds that differ in it.
-_CODEC_KEYS = {"codec", "bound", "lossless", "threshold", "reference"}
+_CODING_KEYS = {"lossless", "threshold", "reference"}
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,10 @@ class Pairing:
 
 
 @cache
-def _is_codec_axis(axis: str) -> bool:
+def _compression_key(axis: str) -> str:
+    """Which key of ``compression`` an axis sets; empty for an axis that sets something else."""
     found = axis_path(axis)
-    return found is not None and found[0][0] == "compression" and found[0][1] in _CODEC_KEYS
+    return str(found[0][1]) if found is not None and found[0][0] == "compression" else ""
 
 
 @cache
@@ -78,7 +81,11 @@ def _is_rate_axis(axis: str) -> bool:
 
 def setting(values: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     """The axis values that neither the codec nor the uplink's rate account for."""
-    kept = (item for item in values.items() if not _is_codec_axis(item[0]) and not _is_rate_axis(item[0]))
+    kept = (
+        item
+        for item in values.items()
+        if _compression_key(item[0]) not in _CODEC_KEYS and not _is_rate_axis(item[0])
+    )
     return tuple(sorted(kept))
 
 
@@ -99,7 +106,8 @@ def pair_up(rows: Iterable[Row]) -> list[Pairing]:
 
 
 def _key(row: Row) -> tuple[object, ...]:
-    return row.repeat, row.round, row.client, row.uplink_rate_bps, setting(row.values)
+    shared = tuple(item for item in setting(row.values) if _compression_key(item[0]) not in _CODING_KEYS)
+    return row.repeat, row.round, row.client, row.uplink_rate_bps, shared
 
 
 def _pairing(group: Group, rows: list[Row], raw: Mapping[tuple[object, ...], list[Row]]) -> Pairing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -248,11 +248,10 @@ def _crossover_table(found: Sequence[Crossover]) -> Html:
     body = []
     for item in found:
         rates = [point.rate_bps for point in item.points]
-        setting = ", ".join(f"{axis} {value}" for axis, value in item.setting.items())
         body.append(
             [
                 f"{item.fleet} ({item.device})",
-                *([setting] if settings else []),
+                *([_setting_text(item.setting.items())] if settings else []),
                 codec_name(item.codec),
                 "-" if item.compression_ratio is None else f"{item.compression_ratio:.2f}",
                 "-" if item.compress_s is None else seconds_text(item.compress_s),
@@ -268,10 +267,23 @@ def _crossover_table(found: Sequence[Crossover]) -> Html:
 
 
 def _split_table(rows: Sequence[Row]) -> Html:
-    head = ["fleet", "uplink", "codec", *PARTS, "round", "ratio", "n", "left out"]
+    points = summarise(rows)
+    settings = any(item.setting for item in points)
+    head = [
+        "fleet",
+        *(["setting"] if settings else []),
+        "uplink",
+        "codec",
+        *PARTS,
+        "round",
+        "ratio",
+        "n",
+        "left out",
+    ]
     body = [
         [
             item.fleet,
+            *([_setting_text(item.setting)] if settings else []),
             format_rate(item.rate_bps, 3),
             codec_name(item.codec),
             *(seconds_text(item.mean_s[part]) for part in PARTS),
@@ -280,9 +292,13 @@ def _split_table(rows: Sequence[Row]) -> Html:
             item.used,
             item.untrusted + item.failed,
         ]
-        for item in summarise(rows)
+        for item in points
     ]
-    return table(head, body, text_columns=3)
+    return table(head, body, text_columns=4 if settings else 3)
+
+
+def _setting_text(setting: Iterable[tuple[str, str]]) -> str:
+    return ", ".join(f"{axis} {value}" for axis, value in setting)
 
 
 def _fidelity(fidelity: Any) -> list[Html]:

@@ -100,10 +100,10 @@ def _count(item: Summary) -> Text:
     return text
 
 
-def estimate_text(estimate: Estimate, rates_bps: Sequence[float]) -> str:
-    """``182 Mbit/s [170, 195 Mbit/s]``, ``above 2 Gbit/s``, ``below 10 Mbit/s`` or ``-``."""
+def estimate_text(estimate: Estimate, rates_bps: Sequence[float], *, with_interval: bool = True) -> str:
+    """``182 Mbit/s [170, 195]``, ``above 2 Gbit/s``, ``below 10 Mbit/s`` or ``-``."""
     if estimate.where == "within" and estimate.value_bps is not None:
-        return rate_text(estimate.value_bps) + interval_text(estimate)
+        return rate_text(estimate.value_bps) + (interval_text(estimate) if with_interval else "")
     if estimate.where == "above":
         return f"above {format_rate(max(rates_bps), 3)}" if rates_bps else "at any rate"
     if estimate.where == "below":
@@ -117,23 +117,33 @@ def crossover_table(found: Sequence[Crossover]) -> Table:
     table = Table(
         title="Compressing pays below this uplink rate",
         caption="\n".join(
-            ["[95 % interval]; closed form: 8 (S - S') / (t_C + t_D)", *notes],
+            [
+                "[95 % interval]; closed form: 8 (S - S') / (t_C + t_D); net: less the time that raw values take",
+                *notes,
+            ],
         ),
         title_justify="left",
         caption_justify="left",
     )
-    table.add_column("fleet (device)")
+    settings = any(item.setting for item in found)
+    table.add_column("fleet (device)", overflow="fold")
+    if settings:
+        table.add_column("setting", overflow="fold")
     table.add_column("codec")
     table.add_column("ratio", justify="right")
     table.add_column("t_C (s)", justify="right")
     table.add_column("t_D (s)", justify="right")
     table.add_column("measured", justify="right", style="bold", no_wrap=True)
     table.add_column("closed form", justify="right", no_wrap=True)
+    table.add_column("net", justify="right", no_wrap=True)
     table.add_column("pairs", justify="right")
     fleet = ""
     fleets = list(dict.fromkeys(item.fleet for item in found))
     for item in sorted(found, key=lambda item: fleets.index(item.fleet)):
-        title = _title(item.fleet, item.device, item.setting.items())
+        title = f"{item.fleet} ({item.device})"
+        setting = ", ".join(
+            f"{axis.removeprefix('compression.')} {value}" for axis, value in item.setting.items()
+        )
         pairs = Text(str(item.pairs))
         if item.untrusted:
             pairs.append(f" (-{item.untrusted} untrusted)", style="yellow")
@@ -141,12 +151,14 @@ def crossover_table(found: Sequence[Crossover]) -> Table:
             pairs.append(f" (-{item.failed} not ok)", style="red")
         table.add_row(
             title if title != fleet else "",
+            *([setting] if settings else []),
             codec_name(item.codec),
             "-" if item.compression_ratio is None else f"{item.compression_ratio:.2f}",
             "-" if item.compress_s is None else seconds_text(item.compress_s),
             "-" if item.decompress_s is None else seconds_text(item.decompress_s),
             estimate_text(item.measured, [point.rate_bps for point in item.points]),
-            estimate_text(item.closed_form, []),
+            estimate_text(item.closed_form, [], with_interval=False),
+            estimate_text(item.closed_form_net, [], with_interval=False),
             pairs,
         )
         fleet = title

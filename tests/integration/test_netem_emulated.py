@@ -183,6 +183,36 @@ def test_a_cut_link_gives_a_failed_row_not_a_hang(network):
     assert send(network, "c5", "uplink", 10_000).status == "ok"
 
 
+def test_a_flow_is_cut_at_its_byte_and_its_cable_pulled_until_the_next_round(network):
+    network.reshape(star(*[10e6] * 8))
+    network.start(FlowRequest(1, "c5", "uplink", os.urandom(1_000_000), cut_after_bytes=123_456))
+    (cut,) = finish(network)
+    assert (cut.status, cut.payload_bytes, cut.digest) == ("failed", 123_456, "")
+    assert cut.error == "connection lost after 123456 of 1000000 bytes"
+    assert cut.duration_s >= 8 * 123_456 / 10e6
+    network.start(FlowRequest(2, "c5", "downlink", b"x" * 1000))
+    (unreachable,) = finish(network)
+    assert unreachable.status == "failed"
+    network.prepare([])
+    assert send(network, "c5", "uplink", 10_000).status == "ok"
+
+
+def test_an_aborted_flow_ends_at_once_with_what_has_arrived(network):
+    network.reshape(star(*[10e6] * 8))
+    request = FlowRequest(1, "c6", "uplink", os.urandom(3_000_000))
+    network.start(request)
+    time.sleep(0.2)
+    asked_s = time.monotonic()
+    network.abort(request, "went away")
+    (gone,) = finish(network)
+    assert gone.status == "failed"
+    assert asked_s <= gone.finished_s < asked_s + 1.0
+    assert 0 < gone.payload_bytes < 3_000_000
+    assert gone.error == f"receiver: went away; {gone.payload_bytes} of 3000000 had arrived"
+    network.prepare([])
+    assert send(network, "c6", "uplink", 10_000).status == "ok"
+
+
 def test_a_client_that_cannot_be_reached_fails(network):
     network.cut("c7")
     network.start(FlowRequest(3, "c7", "downlink", b"hello"))

@@ -184,6 +184,58 @@ def test_a_cut_client_fails_after_the_time_out_and_nobody_else():
     assert (results[0].digest, results[0].wire_bytes) == ("", None)
 
 
+def test_a_flow_that_is_cut_ends_with_its_bytes_and_leaves_its_share_to_the_others():
+    network = ModelNetwork(star(LinkSpec(100e6), server_bps=8e6))
+    network.start(FlowRequest(0, "c0", "uplink", 1_448_000, cut_after_bytes=144_800), 0.0)
+    network.start(up(1, 1_448_000, "c1"), 0.0)
+    cut, spared = network.run()
+    assert (cut.flow_id, cut.status, cut.payload_bytes) == (0, "failed", 144_800)
+    assert cut.error == "connection lost after 144800 of 1448000 bytes"
+    assert (cut.digest, cut.wire_bytes) == ("", None)
+    assert cut.finished_s == pytest.approx(2 * bits(144_800) / 8e6)
+    assert spared.finished_s == pytest.approx(bits(144_800 + 1_448_000) / 8e6)
+
+
+@pytest.mark.parametrize("after", [-1, 0, 1000, 2000])
+def test_a_flow_is_cut_between_its_first_and_its_last_byte(after: int):
+    network = ModelNetwork(star(LinkSpec(8e6)))
+    with pytest.raises(
+        ModelError, match=f"^flow 0: a flow of 1000 bytes is cut after 1 to 999, not {after}$"
+    ):
+        network.start(FlowRequest(0, "c0", "uplink", 1000, cut_after_bytes=after), 0.0)
+
+
+@pytest.mark.parametrize("server_bps", [1e12, 8e6], ids=["folded", "shared"])
+@pytest.mark.parametrize("delay_s", [0.0, 0.05])
+def test_an_aborted_flow_ends_then_with_what_has_arrived(server_bps: float, delay_s: float):
+    network = ModelNetwork(star(LinkSpec(8e6, delay_s=delay_s), server_bps=server_bps))
+    requests = [up(i, 1_448_000, f"c{i}") for i in range(2)]
+    for request in requests:
+        network.start(request, 0.0)
+    network.abort(requests[0], 1.0, "gone")
+    [gone] = network.advance(1.0)
+    assert (gone.flow_id, gone.status, gone.finished_s) == (0, "failed", 1.0)
+    assert gone.error == f"gone; {gone.payload_bytes} of 1448000 had arrived"
+    rate_bps = min(8e6, server_bps / 2)
+    if not delay_s:
+        assert gone.payload_bytes == pytest.approx(1448 / 1514 * rate_bps / 8, rel=1e-4)
+    assert 0 < gone.payload_bytes <= 1448 / 1514 * rate_bps / 8
+    [spared] = network.run()
+    network.abort(requests[1], spared.finished_s, "too late")
+    assert network.in_flight == 0
+    if not delay_s:
+        left = bits(1_448_000) - rate_bps
+        assert spared.finished_s == pytest.approx(1.0 + left / 8e6, rel=1e-6)
+
+
+def test_a_flow_that_is_aborted_before_its_first_byte_has_brought_nothing():
+    network = ModelNetwork(star(LinkSpec(8e6, delay_s=0.5)))
+    network.start(up(0, 1000), 0.0)
+    network.abort(up(0, 1000), 0.25, "gone")
+    [gone] = network.run()
+    assert (gone.finished_s, gone.payload_bytes, gone.status) == (0.25, 0, "failed")
+
+
 def test_a_mended_client_goes_on_where_it_was():
     network = ModelNetwork(star(LinkSpec(8e6)), timeout_s=5.0)
     network.start(up(0, 1_448_000), 0.0)

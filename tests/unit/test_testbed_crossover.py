@@ -201,3 +201,25 @@ def test_sentence_with_an_interval():
     assert sentence(estimate, [1e6, 1e9]) == "compressing pays below 182 Mbit/s [170, 195]"
     opened = Estimate("within", 182.4e6, 170e6, None, repeats=6)
     assert sentence(opened, [1e6, 1e9]) == "compressing pays below 182 Mbit/s [170, above the range]"
+
+
+def test_what_the_codec_was_set_to_is_not_pooled_and_raw_rounds_serve_all_of_it():
+    """Coding against the reference is another way to code; raw values know no reference."""
+    plain = sweep_rows(codecs=("none", "sz2"))
+    given = [
+        dataclasses.replace(row, values={**row.values, "compression.reference": "True"})
+        for row in plain
+        if row.codec.id != "none"
+    ]
+    marked = [
+        dataclasses.replace(row, values={**row.values, "compression.reference": "False"}) for row in plain
+    ]
+    found = [item for item in crossovers([*marked, *given]) if item.fleet == "pi"]
+    assert [item.setting for item in found] == [
+        {"compression.reference": "False"},
+        {"compression.reference": "True"},
+    ]
+    alone = next(item for item in crossovers(plain) if item.fleet == "pi")
+    for item in found:
+        assert (item.pairs, item.alone) == (alone.pairs, 0)
+        assert item.measured == alone.measured
