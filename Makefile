@@ -18,7 +18,7 @@ setup:
 sweep: setup
 	@.venv/bin/testbed sweep $(SCENARIO) --fallback $(ARGS)
 
-# What only the tests use: a browser, Vagrant, a whole kernel as a process.
+# What only the tests use: a browser, Vagrant, a whole kernel as a process, Flower, the site's builder, the linters.
 setup-tests:
 	@PYTHON=$(PYTHON) scripts/setup.sh tests
 
@@ -32,7 +32,7 @@ test-provision:
 check: setup
 	@.venv/bin/testbed check
 
-lint: setup
+lint: setup-tests
 	@.venv/bin/ruff check --quiet . && .venv/bin/ruff format --check --quiet . && .venv/bin/mypy --no-error-summary
 
 clean: setup
@@ -43,7 +43,10 @@ TORCH = torch torchvision triton cuda-bindings cuda-pathfinder cuda-toolkit nvid
     nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver \
     nvidia-cusparse nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
 
-# Pins what pyproject.toml allows; run it on purpose, never as part of anything else.
+# Pins what pyproject.toml allows; run it on purpose, never as part of anything else. First all that the tests use, then
+# the part of it that a user needs, so that users get exactly what was tested and wait for nothing else.
+PIN = uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+    $(foreach p,$(TORCH),--no-emit-package $(p)) --extra testbed --extra tables
 lock:
-	@uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --extra testbed --extra tables --extra dev --generate-hashes --no-header \
-	    $(foreach p,$(TORCH),--no-emit-package $(p)) --output-file requirements.lock
+	@$(PIN) --extra dev --extra docs --output-file requirements-dev.lock
+	@$(PIN) --constraint requirements-dev.lock --output-file requirements.lock

@@ -52,20 +52,25 @@ if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
     say "Python 3.11 or newer is needed, '$python' is $("$python" -V 2>&1 || echo absent); set PYTHON=/path/to/python3.11"
     exit 3
 fi
-want=$(cat requirements.lock requirements-torch.txt pyproject.toml scripts/setup.sh | sha256sum | cut -d' ' -f1)
-if [ "$(cat .venv/.stamp 2>/dev/null)" = "$want" ] && .venv/bin/python -c 'import testbed' 2>/dev/null; then
+# The tests need a browser's driver, Flower, the site's builder and so on: a lock of their own, which holds the other one.
+digest() { cat "$1" requirements-torch.txt pyproject.toml scripts/setup.sh | sha256sum | cut -d' ' -f1; }
+lock=requirements.lock stamp=.venv/.stamp
+[ "${1:-}" = tests ] && lock=requirements-dev.lock stamp=.venv/.stamp-tests
+if [ "$(cat "$stamp" 2>/dev/null)" = "$(digest "$lock")" ] && .venv/bin/python -c 'import testbed' 2>/dev/null; then
     exit 0
 fi
-rm -f .venv/.stamp
+rm -f .venv/.stamp .venv/.stamp-tests
 say "virtual environment in .venv ($("$python" -V)); the first time this takes a few minutes"
 [ -x .venv/bin/pip ] || "$python" -m venv .venv
-pip() { .venv/bin/python -m pip --disable-pip-version-check -qq "$@"; }
+# Modules are compiled when first imported: compiling all of PyTorch's and everybody's took as long as unpacking them.
+install() { .venv/bin/python -m pip --disable-pip-version-check -qq install --no-compile "$@"; }
 # PyTorch comes first and without hashes: its CPU and CUDA builds share one version number, and which of them is right
 # depends on the machine. To save gigabytes on a machine without a GPU, point pip at PyTorch's CPU builds (PIP_INDEX_URL).
 say "PyTorch"
-pip install -r requirements-torch.txt
+install -r requirements-torch.txt
 say "everything else, pinned with hashes"
-pip install --require-hashes --no-deps -r requirements.lock
-pip install --no-deps --no-build-isolation -e .
-echo "$want" >.venv/.stamp
+install --require-hashes --no-deps -r "$lock"
+install --no-deps --no-build-isolation -e .
+digest "$lock" >"$stamp"
+digest requirements.lock >.venv/.stamp
 say "done"
