@@ -71,6 +71,11 @@ def _parser() -> argparse.ArgumentParser:
         "report", help="table, crossover, plots and report of a result folder, made again"
     )
     report.add_argument("results", type=Path)
+    report.add_argument(
+        "--doubt",
+        action=argparse.BooleanOptionalAction,
+        help="carry the doubt of the devices' factors into the intervals (default: as the scenario says)",
+    )
     export = commands.add_parser("export", help="the rows of a result folder as one table: CSV or Parquet")
     export.add_argument("results", type=Path)
     export.add_argument("--format", choices=("csv", "parquet"), default="csv")

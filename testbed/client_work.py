@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
+from testbed import energy
 from testbed.carrier import Played
 from testbed.cells import Cell
 from testbed.round import PARTS, ClientOutcome, ClientPlan
@@ -118,5 +119,6 @@ def row_of(
         source={"downlink": moved, "uplink": moved, **work.source},
         reference=work.reference,
         spans=tuple(outcome.spans),
+        **energy.of_round(fleet, work.plan, outcome),
         values=cell.to_dict()["values"],
     )

@@ -112,7 +112,7 @@ def show(options: argparse.Namespace) -> int:
 
 def report(options: argparse.Namespace) -> int:
     """`testbed report`."""
-    summarise(options.results)
+    summarise(options.results, doubt=options.doubt)
     return 0
 
 

@@ -24,7 +24,16 @@ from testbed.split import codec_name
 
 SCHEMA = 1
 # What is compared: name, unit.
-QUANTITIES = ("round_s", "train_s", "compress_s", "uplink_s", "decompress_s", "payload_bytes", "accuracy")
+QUANTITIES = (
+    "round_s",
+    "train_s",
+    "compress_s",
+    "uplink_s",
+    "decompress_s",
+    "payload_bytes",
+    "accuracy",
+    "energy_j",
+)
 
 
 @dataclass(frozen=True)
@@ -179,7 +188,12 @@ def table(found: Comparison) -> Table:
         title_justify="left",
         caption_justify="left",
     )
-    for heading in ("fleet", "codec", "uplink", "pairs", *QUANTITIES):
+    known = [
+        name
+        for name in QUANTITIES
+        if any(group.differences[name].median is not None for group in found.groups)
+    ]
+    for heading in ("fleet", "codec", "uplink", "pairs", *known):
         shown.add_column(heading, justify="left" if heading in ("fleet", "codec") else "right")
     for group in found.groups:
         rest = "".join(f", {axis} {value}" for axis, value in group.setting.items())
@@ -188,7 +202,7 @@ def table(found: Comparison) -> Table:
             codec_name(group.codec),
             format_rate(group.rate_bps, 3),
             str(group.differences["round_s"].pairs),
-            *(_cell(group.differences[name]) for name in QUANTITIES),
+            *(_cell(group.differences[name]) for name in known),
         )
     return shown
 

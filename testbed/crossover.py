@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from devices.profile import Work
 from netem.units import format_rate, parse_rate
 from testbed.errors import NewerSchemaError
 from testbed.estimate import (
     ENOUGH_REPEATS,
     Array,
+    Device,
     Estimate,
     Indices,
+    Statistic,
     finite,
     interval,
     median,
@@ -118,22 +121,32 @@ def _three_digits(value: float) -> str:
     return f"{value:.0f}" if value >= 1000 else f"{value:#.3g}".rstrip(".")
 
 
-def crossovers(rows: Iterable[Row]) -> list[Crossover]:
-    """One for each fleet, codec and setting that has rows, in the order of the rows."""
-    return [_crossover(pairing) for pairing in pair_up(rows)]
+def crossovers(
+    rows: Iterable[Row], doubt: Mapping[str, Mapping[Work, float]] | None = None
+) -> list[Crossover]:
+    """One for each fleet, codec and setting that has rows, in the order of the rows.
+
+    Args:
+        doubt: device -> work -> spread of its factor (`testbed.device_record.doubt_of`), to be carried into the
+            intervals; None takes the profiles at their word. Training is the same work with and without a codec, so
+            that its factor moves no crossover.
+    """
+    return [_crossover(pairing, doubt or {}) for pairing in pair_up(rows)]
 
 
-def _crossover(pairing: Pairing) -> Crossover:
+def _crossover(pairing: Pairing, doubt: Mapping[str, Mapping[Work, float]]) -> Crossover:
     pairs = pairing.pairs
     group: Group = pairing.group
+    spread = doubt.get(group.device)
+    device = Device.drawn(spread["compress"], spread["lossless"]) if spread else None
     return Crossover(
         fleet=group.fleet,
         device=group.device,
         codec=group.codec,
         setting=dict(group.setting),
-        measured=_measured(pairing),
-        closed_form=_closed_form(pairing, _coding_s),
-        closed_form_net=_closed_form(pairing, _added_s),
+        measured=_measured(pairing, device),
+        closed_form=_closed_form(pairing, device, net=False),
+        closed_form_net=_closed_form(pairing, device, net=True),
         points=_points(pairs),
         compression_ratio=_median([p.coded.update_bytes / p.coded.payload_bytes for p in pairs]),
         compress_s=_median([p.coded.compress_s for p in pairs]),
@@ -158,9 +171,13 @@ def _points(pairs: tuple[Pair, ...]) -> tuple[Point, ...]:
     return tuple(points)
 
 
-def _few(repeats: int) -> str:
+def _few(repeats: int, device: Device | None) -> str:
     if repeats < 2:
-        return "one repeat: no interval"
+        return (
+            "one repeat: no interval"
+            if device is None
+            else "one repeat: the interval is the device's doubt alone"
+        )
     if repeats < ENOUGH_REPEATS:
         return f"{repeats} repeats: the interval covers less than 95 %, which takes {ENOUGH_REPEATS}"
     return ""
@@ -172,7 +189,7 @@ def _why_nothing(pairing: Pairing) -> str:
     return "no round without compression to compare with; add the codec 'none' to the sweep"
 
 
-def _measured(pairing: Pairing) -> Estimate:
+def _measured(pairing: Pairing, device: Device | None) -> Estimate:
     if not pairing.pairs:
         return Estimate("unknown", note=_why_nothing(pairing))
     repeats = sorted({pair.repeat for pair in pairing.pairs})
@@ -181,23 +198,35 @@ def _measured(pairing: Pairing) -> Estimate:
         return Estimate(
             "unknown", repeats=len(repeats), note="one rate was run; a crossover takes at least two"
         )
-    extra = _cube(pairing.pairs, rates, repeats)
+    extra = _cube(pairing.pairs, rates, repeats, lambda pair: pair.extra_s)
+    coded = _cube(pairing.pairs, rates, repeats, lambda pair: pair.coded.compress_s)
+    raw = _cube(pairing.pairs, rates, repeats, lambda pair: pair.raw.compress_s)
     rate_array: Array = np.array(rates)
 
-    def crossing(chosen: Indices) -> Array:
+    def crossing(chosen: Indices, one: Device | None) -> Array:
         # (rates, resamples, repeats, client-rounds) -> (resamples, rates)
-        part = extra[:, chosen, :].reshape(len(rates), len(chosen), -1)
-        return zero_crossing(rate_array, _filled(median(part)).T)
+        part = extra[:, chosen, :]
+        if one is not None:
+            more, less = (
+                factors[:, np.newaxis, np.newaxis] - 1.0 for factors in (one.compress, one.lossless)
+            )
+            part = part + more * coded[:, chosen, :] - less * raw[:, chosen, :]
+        return zero_crossing(rate_array, _filled(median(part.reshape(len(rates), len(chosen), -1))).T)
 
-    return _estimate(len(repeats), crossing, rates[0], rates[-1])
+    return _estimate(len(repeats), crossing, rates[0], rates[-1], device=device)
 
 
 def _estimate(
-    repeats: int, statistic: Callable[[Indices], Array], lowest: float, highest: float, note: str = ""
+    repeats: int,
+    statistic: Statistic,
+    lowest: float,
+    highest: float,
+    note: str = "",
+    device: Device | None = None,
 ) -> Estimate:
     everything = np.arange(repeats)
-    value = float(statistic(everything[np.newaxis])[0])
-    low, high = interval(repeats, statistic, lowest, highest)
+    value = float(statistic(everything[np.newaxis], None)[0])
+    low, high = interval(repeats, statistic, lowest, highest, device)
     where = place(value)
     return Estimate(
         where,
@@ -205,8 +234,9 @@ def _estimate(
         low,
         high,
         repeats,
-        finite(statistic(everything[:, np.newaxis])),
-        note=note or _few(repeats),
+        finite(statistic(everything[:, np.newaxis], None)),
+        note=note or _few(repeats, device),
+        doubt=device is not None,
     )
 
 
@@ -220,8 +250,10 @@ def _filled(extra_s: Array) -> Array:
     return extra_s
 
 
-def _cube(pairs: tuple[Pair, ...], rates: list[float], repeats: list[int]) -> Array:
-    """Extra seconds by rate, repeat and client-round; NaN where a pair is missing."""
+def _cube(
+    pairs: tuple[Pair, ...], rates: list[float], repeats: list[int], value: Callable[[Pair], float]
+) -> Array:
+    """*value*, in seconds, by rate, repeat and client-round; NaN where a pair is missing."""
     columns: dict[tuple[str, int], int] = {}
     for pair in pairs:
         columns.setdefault((pair.client, pair.coded.round), len(columns))
@@ -230,26 +262,35 @@ def _cube(pairs: tuple[Pair, ...], rates: list[float], repeats: list[int]) -> Ar
     repeat_rows = {repeat: row for row, repeat in enumerate(repeats)}
     for pair in pairs:
         column = columns[pair.client, pair.coded.round]
-        cube[rate_rows[pair.rate_bps], repeat_rows[pair.repeat], column] = pair.extra_s
+        cube[rate_rows[pair.rate_bps], repeat_rows[pair.repeat], column] = value(pair)
     return cube
 
 
-def _closed_form(pairing: Pairing, seconds_of: Callable[[Pair], float]) -> Estimate:
+def _closed_form(pairing: Pairing, device: Device | None, *, net: bool) -> Estimate:
     if not pairing.pairs:
         return Estimate("unknown", note=_why_nothing(pairing))
     repeats = sorted({pair.repeat for pair in pairing.pairs})
     saved = _by_repeat(pairing.pairs, repeats, _saved_bits)
-    added = _by_repeat(pairing.pairs, repeats, seconds_of)
+    added = _by_repeat(pairing.pairs, repeats, _added_s if net else _coding_s)
+    coded = _by_repeat(pairing.pairs, repeats, lambda pair: pair.coded.compress_s)
+    raw = _by_repeat(pairing.pairs, repeats, lambda pair: pair.raw.compress_s if net else 0.0)
 
-    def formula(chosen: Indices) -> Array:
+    def formula(chosen: Indices, one: Device | None) -> Array:
         bits = median(saved[chosen].reshape(len(chosen), -1))
-        seconds = median(added[chosen].reshape(len(chosen), -1))
+        extra = added[chosen]
+        if one is not None:
+            more, less = (
+                factors[:, np.newaxis, np.newaxis] - 1.0 for factors in (one.compress, one.lossless)
+            )
+            extra = extra + more * coded[chosen] - less * raw[chosen]
+        seconds = median(extra.reshape(len(chosen), -1))
         quotient = bits / np.where(seconds > 0.0, seconds, 1.0)
         return np.where(bits <= 0.0, 0.0, np.where(seconds > 0.0, quotient, math.inf))
 
-    value = float(formula(np.arange(len(repeats))[np.newaxis])[0])
+    value = float(formula(np.arange(len(repeats))[np.newaxis], None)[0])
     note = {"below": "the payload is not smaller", "above": "coding takes no longer"}.get(place(value), "")
-    return _estimate(len(repeats), formula, 1.0, 1e15, note)  # a formula knows no swept range
+    # A formula knows no swept range.
+    return _estimate(len(repeats), formula, 1.0, 1e15, note, device)
 
 
 def _by_repeat(pairs: tuple[Pair, ...], repeats: list[int], value: Callable[[Pair], float]) -> Array:
@@ -272,6 +313,13 @@ def _coding_s(pair: Pair) -> float:
 def _added_s(pair: Pair) -> float:
     coded, raw = pair.coded, pair.raw
     return coded.compress_s - raw.compress_s + coded.decompress_s - raw.decompress_s
+
+
+def doubt_note(found: Iterable[Crossover]) -> str:
+    """What a reader of intervals must know where they carry the devices' doubt; empty where none does."""
+    if not any(item.measured.doubt for item in found):
+        return ""
+    return "the intervals carry the stated doubt (95 %) of the devices' factors"
 
 
 def write_crossovers(folder: Path, found: list[Crossover]) -> Path:

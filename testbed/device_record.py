@@ -40,12 +40,18 @@ def _plain(profile: DeviceProfile) -> dict[str, Any]:
     }
 
 
+def doubt_of(manifest: Mapping[str, Any], *, asked: bool | None = None) -> Spreads:
+    """The doubt that a run wants in its intervals; empty where it wants none, and for runs that did not record it.
+
+    Args:
+        asked: True or False instead of what the run's scenario says.
+    """
+    if asked is None:
+        asked = bool(manifest.get("scenario", {}).get("devices", {}).get("doubt", False))
+    return spreads(manifest) if asked else {}
+
+
 def spreads(manifest: Mapping[str, Any]) -> Spreads:
     """The doubt of every device's factors in a run; empty for runs that did not record it."""
     profiles = manifest.get("devices", {}).get("profiles", {})
     return {name: profile["spreads"] for name, profile in profiles.items()}
-
-
-def asks_for_doubt(manifest: Mapping[str, Any]) -> bool:
-    """Whether the run's scenario wants the doubt in its intervals."""
-    return bool(manifest.get("scenario", {}).get("devices", {}).get("doubt", False))

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import numpy as np
 from scipy.optimize import isotonic_regression
-from scipy.stats import bootstrap
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Indices = np.ndarray[Any, np.dtype[np.intp]]
@@ -33,6 +32,7 @@ class Estimate:
         low_bps, high_bps: ends of the interval; None where that end lies outside of the swept range or there is no
             interval (``repeats`` of 1).
         repeats: how many repeats stand behind it.
+        doubt: whether the interval carries the stated doubt of the device's factors as well.
         per_repeat_bps: the same from each repeat alone; None where a repeat has no crossing within the range.
         note: what a reader must know, in words.
     """
@@ -45,10 +45,11 @@ class Estimate:
     per_repeat_bps: tuple[float | None, ...] = ()
     level: float = LEVEL
     note: str = ""
+    doubt: bool = False
 
     @property
     def has_interval(self) -> bool:
-        return self.repeats > 1 and self.where != "unknown"
+        return (self.repeats > 1 or self.doubt) and self.where != "unknown"
 
 
 def zero_crossing(rates_bps: Array, extra_s: Array) -> Array:
@@ -92,37 +93,51 @@ def median(values: Array) -> Array:
     return found
 
 
+@dataclass(frozen=True)
+class Device:
+    """What a device's time may be instead of what its profile says, as multipliers, one for each resample.
+
+    Attributes:
+        compress: of lossy compression, shape (resamples,).
+        lossless: of packing the raw state, likewise.
+    """
+
+    compress: Array
+    lossless: Array
+
+    @classmethod
+    def drawn(cls, compress_spread: float, lossless_spread: float) -> Device:
+        """Log-normal draws whose central 95 % reach from 1 / spread to spread, as `devices.DeviceProfile.drawn` has it;
+        the same every time."""
+        rng = np.random.default_rng(1)
+        spreads = (compress_spread, lossless_spread)
+        return cls(*(np.exp(rng.normal(0.0, math.log(spread) / 1.96, RESAMPLES)) for spread in spreads))
+
+
+Statistic = Callable[[Indices, Device | None], Array]
+
+
 def interval(
-    repeats: int, statistic: Callable[[Indices], Array], lowest: float, highest: float
+    repeats: int, statistic: Statistic, lowest: float, highest: float, device: Device | None = None
 ) -> tuple[float | None, float | None]:
     """Percentile bootstrap over whole repeats; an end that falls outside of [lowest, highest] is None.
 
     Args:
-        repeats: how many there are; fewer than 2 give (None, None).
+        repeats: how many there are; fewer than 2 without *device* give (None, None).
         statistic: indices of repeats (with replacement), shape (resamples, repeats) -> bandwidths, 0.0 and inf
             allowed, shape (resamples,).
+        device: with each resample of the repeats goes one plausible device; None: the profile is taken at its word.
     """
-    if repeats < 2:
+    if repeats < 2 and device is None:
         return None, None
     # Logarithms, because bandwidths are compared by ratio, and clipped so that "outside" can be sorted with the rest.
     floor, ceiling = math.log(lowest) - 1.0, math.log(highest) + 1.0
-
-    def clipped(chosen: Array, axis: int) -> Array:
-        values = statistic(np.atleast_2d(chosen).astype(np.intp))
-        with np.errstate(divide="ignore"):
-            logarithms: Array = np.clip(np.log(values), floor, ceiling)
-        return logarithms if chosen.ndim > 1 else logarithms[0]
-
-    result = bootstrap(
-        (np.arange(repeats),),
-        clipped,
-        n_resamples=RESAMPLES,
-        confidence_level=LEVEL,
-        method="percentile",
-        vectorized=True,
-        rng=np.random.default_rng(0),  # the same records give the same interval
-    )
-    ends = [math.exp(float(end)) for end in result.confidence_interval]
+    rng = np.random.default_rng(0)  # the same records give the same interval
+    chosen = rng.integers(0, repeats, (RESAMPLES, repeats))
+    with np.errstate(divide="ignore"):
+        logarithms = np.clip(np.log(statistic(chosen, device)), floor, ceiling)
+    tail = 100.0 * (1.0 - LEVEL) / 2.0
+    ends = [math.exp(float(end)) for end in np.percentile(logarithms, [tail, 100.0 - tail])]
     tolerance = 1e-9
     low = ends[0] if ends[0] > lowest * (1 - tolerance) else None
     high = ends[1] if ends[1] < highest * (1 + tolerance) else None

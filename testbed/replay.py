@@ -166,6 +166,9 @@ def _key(cell: Cell) -> str:
         del data["rounds_policy"][name]
     for name in _LEARNING:
         del data["learning"][name]
+    del data["devices"]["doubt"]
+    for fleet in data["fleets"]:
+        del fleet["radio"]
     if network is None:
         for fleet in data["fleets"]:
             del fleet["uplink"], fleet["downlink"]

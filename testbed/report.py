@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from netem.units import format_rate, format_size
-from testbed.crossover import FILE, Crossover, crossovers, rate_text, read_crossovers
+from testbed.crossover import FILE, Crossover, crossovers, doubt_note, rate_text, read_crossovers
+from testbed.device_record import doubt_of
 from testbed.files import write_derived
 from testbed.markup import PAGE, Html, element, picture, table
 from testbed.plot import figures
 from testbed.record import Results, read_results
+from testbed.report_devices import devices, energy
 from testbed.row import PARTS, Row
 from testbed.scenario_yaml import to_yaml
 from testbed.split import codec_name, summarise
-from testbed.tables import estimate_text, seconds_text
+from testbed.tables import estimate_text, seconds_text, share_text
 
 REPORT = "report.html"
 FIDELITY = "fidelity.json"
@@ -63,7 +65,11 @@ def write_report(folder: str | Path) -> Path:
     """
     folder = Path(folder)
     results = read_results(folder)
-    found = read_crossovers(folder) if (folder / FILE).exists() else crossovers(results.rows)
+    found = (
+        read_crossovers(folder)
+        if (folder / FILE).exists()
+        else crossovers(results.rows, doubt_of(results.manifest))
+    )
     fidelity = folder / FIDELITY
     extra = json.loads(fidelity.read_text(encoding="utf-8")) if fidelity.exists() else None
     path = folder / REPORT
@@ -84,6 +90,8 @@ def page(results: Results, found: Sequence[Crossover], fidelity: Any = None) -> 
         _trust(results),
         *_pictures(rows, found),
         *_tables(rows, found),
+        *energy(rows),
+        *devices(manifest),
         *_fidelity(fidelity),
         *_details(manifest),
         element("footer", "Made from ", element("code", "run.json"), ", ", element("code", "rounds.jsonl"), " and ",
@@ -146,6 +154,7 @@ def _answer(found: Sequence[Crossover], rows: Sequence[Row]) -> list[Html]:
             item.measured.note for item in found if item.measured.note and item.measured.has_interval
         )
     )
+    notes += [note] if (note := doubt_note(found)) else []
     intro = ["An update sent compressed arrives sooner than raw as long as the uplink is slower than this."]
     if any(item.measured.has_interval for item in found):
         intro.append("In brackets the 95 % interval" + (f"; {'; '.join(notes)}." if notes else "."))
@@ -276,6 +285,7 @@ def _split_table(rows: Sequence[Row]) -> Html:
         "codec",
         *PARTS,
         "round",
+        "coding",
         "ratio",
         "n",
         "left out",
@@ -288,6 +298,7 @@ def _split_table(rows: Sequence[Row]) -> Html:
             codec_name(item.codec),
             *(seconds_text(item.mean_s[part]) for part in PARTS),
             seconds_text(item.round_s),
+            share_text(item.coding_share),
             "-" if item.compression_ratio is None else f"{item.compression_ratio:.2f}",
             item.used,
             item.untrusted + item.failed,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from testbed.crossover import Crossover, crossovers
+from testbed.device_record import doubt_of
 from testbed.errors import TestbedError
 from testbed.files import write_derived
 from testbed.record import PARTS, SCHEMA, CellDone, Results, Row, read_results
@@ -63,7 +64,7 @@ class Run:
 
     def crossovers(self) -> list[Crossover]:
         """At which bandwidth compressing stops paying, for each fleet and codec; computed from the rows."""
-        return crossovers(self.rows)
+        return crossovers(self.rows, doubt_of(self.manifest))
 
     def records(self) -> Iterator[dict[str, Value]]:
         """Each row as one flat mapping; the keys are `columns`, in this order."""

@@ -57,6 +57,8 @@ class Row:
         source: part -> how its duration came about.
         spans: (part, start, end) in order, seconds since the round began; empty where nobody noted them. Waiting may
             come in several pieces (for the server to take the update, then for others).
+        energy_j: what the round costs the client's device: an estimate (`testbed.energy`), the sum of the four that
+            follow (training; coding; transfers with the radio; waiting); None where no source says what it draws.
         accuracy: of the global model after this round, 0 to 1; the same for all clients; None if not evaluated.
     """
 
@@ -94,6 +96,11 @@ class Row:
     max_error: float | None = None
     max_error_over_bound: float | None = None
     accuracy: float | None = None
+    energy_j: float | None = None
+    energy_train_j: float | None = None
+    energy_code_j: float | None = None
+    energy_radio_j: float | None = None
+    energy_wait_j: float | None = None
     reference: bool = False
     source: Mapping[str, Source] = field(default_factory=dict)
     values: Mapping[str, str] = field(default_factory=dict)

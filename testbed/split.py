@@ -29,6 +29,8 @@ class Summary:
         mean_s: part -> mean; means, unlike medians, add up to the mean round.
         client_s: the client's time without waiting for others.
         coding_s: the parts that a codec changes: compress, uplink, decompress.
+        coding_share: mean share of the round, 0 to 1, that compressing and decompressing take.
+        energy_j: (training, coding, transfers, waiting), means of the estimates; None where no source says.
         compression_ratio: median; None if nothing was sent.
         used, untrusted, failed: rows behind the figures, and rows left out.
     """
@@ -42,6 +44,8 @@ class Summary:
     round_s: float
     client_s: Quartiles
     coding_s: Quartiles
+    coding_share: float
+    energy_j: tuple[float, float, float, float] | None
     compression_ratio: float | None
     max_error_over_bound: float | None
     used: int
@@ -81,6 +85,22 @@ def _quartiles(values: list[float]) -> Quartiles:
     return Quartiles(float(low), float(middle), float(high))
 
 
+def _coding_share(row: Row) -> float:
+    return (row.compress_s + row.decompress_s) / row.round_s if row.round_s else 0.0
+
+
+def _energy(rows: list[Row]) -> tuple[float, float, float, float] | None:
+    known = [
+        (row.energy_train_j, row.energy_code_j, row.energy_radio_j, row.energy_wait_j)
+        for row in rows
+        if row.energy_j is not None
+    ]
+    if not known:
+        return None
+    train, code, radio, wait = (float(value) for value in np.mean(np.array(known, dtype=float), axis=0))
+    return train, code, radio, wait
+
+
 def _summary(rows: list[Row]) -> Summary:
     first = rows[0]
     used = [row for row in rows if row.usable]
@@ -99,6 +119,8 @@ def _summary(rows: list[Row]) -> Summary:
         round_s=float(np.mean([row.round_s for row in used])) if used else float("nan"),
         client_s=_quartiles([row.busy_s for row in used]),
         coding_s=_quartiles([row.compress_s + row.uplink_s + row.decompress_s for row in used]),
+        coding_share=float(np.mean([_coding_share(row) for row in used])) if used else float("nan"),
+        energy_j=_energy(used),
         compression_ratio=float(np.median(ratios)) if ratios else None,
         max_error_over_bound=max(errors) if errors else None,
         used=len(used),

@@ -9,21 +9,25 @@ from pathlib import Path
 
 from testbed import fidelity
 from testbed.crossover import crossovers, write_crossovers
+from testbed.device_record import doubt_of
 from testbed.plot import save_all
 from testbed.record import Results, read_results
 from testbed.report import write_report
 from testbed.tables import console, print_results
 
 
-def summarise(folder: Path, *, quiet: bool = False, json_lines: bool = False) -> None:
+def summarise(
+    folder: Path, *, quiet: bool = False, json_lines: bool = False, doubt: bool | None = None
+) -> None:
     """Write everything that follows from the records into *folder* and print the answer.
 
     Args:
         quiet: print the answer without the table of the round split.
         json_lines: print one JSON object instead.
+        doubt: whether the doubt of the devices' factors goes into the intervals; None: as the scenario says.
     """
     results = read_results(folder)
-    found = crossovers(results.rows)
+    found = crossovers(results.rows, doubt_of(results.manifest, asked=doubt))
     files = [write_crossovers(folder, found), *save_all(results.rows, found, folder)]
     checked = fidelity.write(folder, results)
     files += [*([checked] if checked else []), write_report(folder)]

@@ -12,13 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from netem.units import format_rate
-from testbed.crossover import Crossover, interval_text, rate_text
+from testbed.crossover import Crossover, doubt_note, interval_text, rate_text
 from testbed.estimate import Estimate
 from testbed.row import PARTS, Row
 from testbed.split import Summary, codec_name, codec_names, summarise
 
 # Rich takes 80 columns where it cannot see a terminal; in a log or a file the split needs more.
-FILE_WIDTH = 132
+FILE_WIDTH = 148
+_ENERGY = "; energy: of the client's device in a round, an estimate (docs/devices.md)"
 
 
 def console(stream: IO[str] | None = None) -> Console:
@@ -42,6 +43,16 @@ def seconds_text(seconds: float) -> str:
     return f"{seconds:.4f}"
 
 
+def share_text(share: float) -> str:
+    """``3.1 %``; ``-`` where there is none."""
+    return "-" if math.isnan(share) else f"{100 * share:.2g} %" if share < 0.995 else "100 %"
+
+
+def joules_text(parts: Sequence[float] | None) -> str:
+    """The sum of *parts*, in joules, ``38 J``; ``-`` where nothing is known."""
+    return "-" if parts is None else f"{float(f'{sum(parts):.3g}'):g} J"
+
+
 def split_tables(rows: Iterable[Row]) -> list[Table]:
     """One table a fleet (and setting): where the time of a round goes, per rate and codec."""
     summaries = summarise(rows)
@@ -58,9 +69,11 @@ def _title(fleet: str, device: str, setting: Iterable[tuple[str, str]]) -> str:
 
 def _split_table(summaries: Sequence[Summary]) -> Table:
     first = summaries[0]
+    energy = any(item.energy_j is not None for item in summaries)
     table = Table(
         title=f"Where the time of a round goes: {_title(first.fleet, first.device, first.setting)}",
-        caption="seconds, means over clients, rounds and repeats; bold: least time to compress, send and decompress",
+        caption="seconds, means over clients, rounds and repeats; coding: share of the round that compressing and "
+        "decompressing take; bold: least time to compress, send and decompress" + (_ENERGY if energy else ""),
         title_justify="left",
         caption_justify="left",
     )
@@ -69,6 +82,9 @@ def _split_table(summaries: Sequence[Summary]) -> Table:
     for part in PARTS:
         table.add_column(part, justify="right")
     table.add_column("round", justify="right")
+    table.add_column("coding", justify="right")
+    if energy:
+        table.add_column("energy", justify="right")
     table.add_column("ratio", justify="right")
     table.add_column("n", justify="right")
     names = codec_names(item.codec for item in summaries)
@@ -84,6 +100,8 @@ def _split_table(summaries: Sequence[Summary]) -> Table:
                 Text(names[item.codec], style=style),
                 *(seconds_text(item.mean_s[part]) for part in PARTS),
                 Text(seconds_text(item.round_s), style=style),
+                share_text(item.coding_share),
+                *([joules_text(item.energy_j)] if energy else []),
                 ratio,
                 _count(item),
                 end_section=number == len(here) - 1,
@@ -114,6 +132,7 @@ def estimate_text(estimate: Estimate, rates_bps: Sequence[float], *, with_interv
 def crossover_table(found: Sequence[Crossover]) -> Table:
     """Where compressing stops paying, measured and by the closed form."""
     notes = list(dict.fromkeys(item.measured.note for item in found if item.measured.note))
+    notes += [note] if (note := doubt_note(found)) else []
     table = Table(
         title="Compressing pays below this uplink rate",
         caption="\n".join(

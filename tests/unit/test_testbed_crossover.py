@@ -7,9 +7,9 @@ import math
 
 import numpy as np
 import pytest
-from testbed_rows import EFFICIENCY, RATES, sweep_rows, true_crossover_bps
+from testbed_rows import CODECS, EFFICIENCY, RATES, sweep_rows, true_crossover_bps
 
-from testbed.crossover import crossovers, read_crossovers, sentence, write_crossovers
+from testbed.crossover import Crossover, crossovers, read_crossovers, sentence, write_crossovers
 from testbed.estimate import Estimate, interval, median, zero_crossing
 from testbed.row import CodecUsed
 
@@ -190,10 +190,10 @@ def test_median_passes_over_what_is_missing():
 
 def test_interval_ends_outside_of_the_range_are_open():
     values = [5.0, 50.0, 60.0, math.inf, 0.0, 55.0]
-    low, high = interval(6, lambda chosen: np.median(np.array(values)[chosen], axis=1), 10.0, 100.0)
+    low, high = interval(6, lambda chosen, _: np.median(np.array(values)[chosen], axis=1), 10.0, 100.0)
     assert low is None
     assert high is None
-    assert interval(1, lambda chosen: np.ones(len(chosen)), 0.5, 2.0) == (None, None)
+    assert interval(1, lambda chosen, _: np.ones(len(chosen)), 0.5, 2.0) == (None, None)
 
 
 def test_sentence_with_an_interval():
@@ -223,3 +223,38 @@ def test_what_the_codec_was_set_to_is_not_pooled_and_raw_rounds_serve_all_of_it(
     for item in found:
         assert (item.pairs, item.alone) == (alone.pairs, 0)
         assert item.measured == alone.measured
+
+
+def test_the_doubt_of_a_device_widens_the_interval_as_the_formula_says() -> None:
+    """Without noise, and with nothing but the doubt, the ends are the crossings at the ends of the factor's range."""
+    rows = sweep_rows(repeats=1)
+    spreads = {"raspberry-pi-4": {"train": 2.0, "compress": 1.5, "lossless": 1.0}}
+    plain = {(item.fleet, item.codec.id): item for item in crossovers(rows)}
+    doubted = {(item.fleet, item.codec.id): item for item in crossovers(rows, spreads)}
+    pi = doubted["pi", "sz2"]
+    assert pi.measured.value_bps == plain["pi", "sz2"].measured.value_bps
+    assert pi.measured.note == "one repeat: the interval is the device's doubt alone"
+    compress, decompress, payload = CODECS["sz2"]
+    raw_compress, raw_decompress, raw_payload = CODECS["none"]
+    for end, factor in ((pi.measured.low_bps, 1.5), (pi.measured.high_bps, 1 / 1.5)):
+        extra_s = 3.0 * (compress * factor - raw_compress) + decompress - raw_decompress
+        assert end == pytest.approx(8 * (raw_payload - payload) / EFFICIENCY / extra_s, rel=0.04)
+    for end, factor in ((pi.closed_form.low_bps, 1.5), (pi.closed_form.high_bps, 1 / 1.5)):
+        expected = 8 * (raw_payload - payload) / (3.0 * compress * factor + decompress)
+        assert end == pytest.approx(expected, rel=0.04)
+    # A device that nobody doubts is as it was.
+    assert doubted["phone", "sz2"] == plain["phone", "sz2"]
+    assert not plain["pi", "sz2"].measured.has_interval
+    with_repeats = {
+        (item.fleet, item.codec.id): item for item in crossovers(sweep_rows(6, noise=0.05), spreads)
+    }
+    alone = {(item.fleet, item.codec.id): item for item in crossovers(sweep_rows(6, noise=0.05))}
+    assert width(with_repeats["pi", "sz2"]) > 2 * width(alone["pi", "sz2"])
+    assert with_repeats["phone", "sz2"] == alone["phone", "sz2"]
+
+
+def width(item: Crossover) -> float:
+    low, high = item.measured.low_bps, item.measured.high_bps
+    assert low is not None
+    assert high is not None
+    return high - low

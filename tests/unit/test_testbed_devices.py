@@ -111,12 +111,15 @@ def test_the_manifest_says_which_factors_turned_seconds_into_device_seconds(besi
     assert (
         device_record.spreads(manifest)["raspberry-pi-4"]["train"] == profile("raspberry-pi-4").train_spread
     )
-    assert not device_record.asks_for_doubt(manifest)
+    assert device_record.doubt_of(manifest) == {}  # the scenario does not ask for it
     hosted = loads(BASE.format(device="mine.yaml") + "devices: {host: mine.yaml, doubt: true}\n", beside)
     found = device_record.collect(hosted)
     assert found["this_host"]["name"] == "mine"
     assert found["profiles"]["mine"]["factors"]["compress"] == 1.0
-    assert device_record.asks_for_doubt({"scenario": hosted.to_dict()})
+    asking = {**manifest, "scenario": hosted.to_dict()}
+    assert device_record.doubt_of(asking) == device_record.spreads(manifest)
+    assert device_record.doubt_of(asking, asked=False) == {}
+    assert device_record.doubt_of(manifest, asked=True) == device_record.spreads(manifest)
     assert device_record.spreads({}) == {}  # a run that was recorded before this was kept
 
 

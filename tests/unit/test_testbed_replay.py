@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from test_testbed_cli import command
 
+from testbed import energy
 from testbed import sweep as sweeps
 from testbed.errors import RecordError
 from testbed.replay import Recording
@@ -156,4 +157,11 @@ def test_measuring_twice_differs_in_measured_times_alone(recorded: Path) -> None
     play(recorded, "s.yaml", "again")
     for seen, was in zip(rows(recorded / "again"), rows(recorded / "out"), strict=True):
         different = {name for name in seen if seen[name] != was[name]}
-        assert different <= {"run", "started_s", "round_s", "spans", *(f"{part}_s" for part in PARTS)}
+        assert different <= {
+            "run",
+            "started_s",
+            "round_s",
+            "spans",
+            *(f"{part}_s" for part in PARTS),
+            *energy.FIELDS,
+        }

@@ -12,14 +12,14 @@ from testbed_rows import EFFICIENCY, sweep_rows, true_crossover_bps
 from testbed.crossover import crossovers, rate_text
 from testbed.row import CodecUsed
 from testbed.split import codec_names, summarise
-from testbed.tables import console, crossover_table, print_results, seconds_text, split_tables
+from testbed.tables import FILE_WIDTH, console, crossover_table, print_results, seconds_text, split_tables
 
 ROWS = sweep_rows()
 
 
 def text_of(*things) -> str:
     stream = io.StringIO()
-    to = Console(file=stream, width=132)
+    to = Console(file=stream, width=FILE_WIDTH)
     for thing in things:
         to.print(thing)
     return stream.getvalue()
@@ -38,7 +38,8 @@ def test_the_split_adds_up_on_paper():
     first = lines[0]
     assert first[:2] == ["10 Mbit/s", "none"]
     assert sum(float(value) for value in first[2:9]) == pytest.approx(float(first[9]), rel=0.01)
-    assert first[10:] == ["1.00", "10"]
+    share = (float(first[4]) + float(first[6])) / float(first[9])
+    assert first[10:] == [f"{100 * share:.2g} %", "1.00", "10"]
     assert [line[1] for line in lines[:4]] == ["none", "sz2", "sz3", "fedsz-q"]
     assert "phone (pixel-6)" in text_of(phone)
 
