@@ -12,6 +12,7 @@ from pathlib import Path
 
 from netem.errors import CapabilityError
 from netem.link import Topology
+from netem.real_time import real_time as allowed_real_time
 
 _TRY_S = 20.0
 
@@ -140,19 +141,14 @@ def cls_bpf() -> Capability:
 
 
 def real_time() -> Capability:
-    policy, param = os.sched_getscheduler(0), os.sched_getparam(0)
-    try:
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(os.sched_get_priority_min(os.SCHED_RR)))
-        os.sched_setscheduler(0, policy, param)
-        ok, detail = True, ""
-    except PermissionError as error:
-        ok, detail = False, error.strerror or ""
+    with allowed_real_time() as ok:
+        pass
     return Capability(
         "real-time scheduling",
         ok,
         "links that stay true while other work runs on this machine",
         "in a container add --cap-add SYS_NICE; in a control group give it cpu.rt_runtime_us",
-        detail,
+        "" if ok else "not permitted",
     )
 
 

@@ -16,6 +16,7 @@ from netem.ledger import Ledger, sweep
 from netem.link import Topology
 from netem.links import Links
 from netem.processes import AgentProcess
+from netem.sampling import QueueWatch
 from netem.shaper import burst_s
 from netem.star import FIRST_CLIENT, SERVER, Star, SwitchKind, address, note_processes
 from netem.traffic_control import QueueState
@@ -79,6 +80,7 @@ class MininetNetwork:
         self._stack = ExitStack()
         self._index = {name: FIRST_CLIENT + position for position, name in enumerate(topology.clients)}
         self.swept: list[str] = []
+        self.watch = QueueWatch(self.queues)
         self.net: Any = None
 
     def __enter__(self) -> MininetNetwork:
@@ -182,6 +184,7 @@ class MininetNetwork:
 
     def wait(self, timeout_s: float) -> list[FlowResult]:
         """Transfers that came to an end: returns as soon as there is one, or ``[]`` after *timeout_s*."""
+        self.watch.waits(timeout_s)
         results = self.transfers.wait(timeout_s)
         for result in results:
             client = self._dying.pop(result.flow_id, "")

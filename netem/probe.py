@@ -1,27 +1,22 @@
-"""How far this host's links may be believed: TCP goodput of shaped links against theory.
+"""One look at a shaped link before it is believed: TCP goodput and round trip, against theory.
 
-`probe` looks at the links of one network before a run; `truthful_range` at the host itself, once for every boot.
 Theory is the modelled engine: headers, handshake and slow start on the same links.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import statistics
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import cast, get_args
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import get_args
 
 from netem.errors import TransferError
 from netem.flow import Direction, FlowRequest, FlowResult
-from netem.link import AccessLink, LinkSpec, Topology
+from netem.link import LinkSpec, Topology
 from netem.mininet_backend import MininetNetwork
 from netem.model_backend import ModelNetwork
+from netem.shaper import FRAME_BYTES
 from netem.tcp import SYN_BYTES
 
 # Numbers that no flow of a run has, so that a probe cannot be mistaken for one.
@@ -29,14 +24,15 @@ _FIRST_FLOW = 1 << 48
 _LEAST_PAYLOAD_BYTES, _LARGEST_PAYLOAD_BYTES = 1, 256_000_000
 _FLOW_LIMIT_S = 20.0
 
-RATES_BPS = (10e6, 100e6, 500e6, 1e9, 2e9, 5e9, 10e9)
-TOTALS_BPS = (500e6, 1e9, 2e9, 3e9, 4e9, 6e9, 8e9)
-FLOWS = 8
-DURATIONS_S = (0.002, 0.005, 0.01, 0.025, 0.05)
-_TRIES = 3  # other work on the machine may spoil one
-_SHORTEST_SPREAD = 0.05  # between the extremes of nine looks; one that a busy host spoils may do that
-_RTT_BAND, _RTT_SLACK_S = 0.05, 0.0005
-_SCHEMA = 2
+RTT_BAND, RTT_SLACK_S = 0.05, 0.0005
+LONGEST_WALL_S = 2.0
+# A probe is at least so many frames of its link and so many round trips long, as far as `LONGEST_WALL_S` allows.
+_FRAMES, _ROUND_TRIPS = 30, 8
+# htb lets a frame go when it begins, a wire when it ends: one at either end of a transfer.
+_GIFT_FRAMES = 1.5
+# Slow start over a long way: how far transfers lay from the model in docs/network-model.md.
+_DELAY_BAND = 0.05
+MOST_TOGETHER = 8
 
 
 def band(rate_bps: float) -> float:
@@ -46,15 +42,20 @@ def band(rate_bps: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class ProbeRow:
-    """One look: *flows* transfers of *payload_bytes* each, started together.
+    """One look: *flows* transfers, started together.
 
     Attributes:
         client: whose link, or the first of several.
-        rate_bps: of the link, as it ran on this host (dilation included).
+        rate_bps: of that link, as it ran on this host (dilation included).
+        payload_bytes: of all flows together.
         expected_s, measured_s: the longest of the transfers, wall time; measured is the median of *looks*.
+        fastest_s: of the looks. Other work on a host only ever makes a transfer longer.
         spread_s: between the fastest and the slowest look.
-        band: largest relative error that passes.
+        band: largest relative error that passes; None where packets are lost, delayed or reordered by chance, so that
+            a single transfer may take any time.
         expected_rtt_s, measured_rtt_s: of an idle link, without and with what the host adds; median.
+        fastest_rtt_s: the shortest of the looks.
+        rtt_slack_s: by how much the round trip may be off, in addition to 5 %.
     """
 
     client: str
@@ -65,10 +66,13 @@ class ProbeRow:
     payload_bytes: int
     expected_s: float
     measured_s: float
+    fastest_s: float
     spread_s: float
-    band: float
+    band: float | None
     expected_rtt_s: float
     measured_rtt_s: float
+    fastest_rtt_s: float
+    rtt_slack_s: float = RTT_SLACK_S
 
     @property
     def error(self) -> float:
@@ -77,181 +81,169 @@ class ProbeRow:
 
     @property
     def ok(self) -> bool:
-        late_s = abs(self.measured_rtt_s - self.expected_rtt_s)
-        return abs(self.error) <= self.band and late_s <= _RTT_BAND * self.expected_rtt_s + _RTT_SLACK_S
+        """Whether the host kept this link true in most looks."""
+        within = self.band is None or abs(self.error) <= self.band
+        return within and self._in_time(self.measured_rtt_s)
+
+    @property
+    def fault(self) -> str:
+        """Why the link itself is not what it was asked to be, in words; empty where it is.
+
+        A look that other work held up says nothing about the link, so the fastest look counts against a slow one.
+        """
+        slowest = self.fastest_s / self.expected_s - 1.0
+        if self.band is not None and slowest > self.band:
+            return f"{slowest:.1%} slower than theory in {self.looks} looks (band {self.band:.0%})"
+        if self.band is not None and self.error < -self.band:
+            return f"{-self.error:.1%} faster than theory (band {self.band:.0%})"
+        if not self._in_time(self.fastest_rtt_s):
+            found, wanted = self.fastest_rtt_s * 1e3, self.expected_rtt_s * 1e3
+            return f"a round trip took {found:.3g} ms, not {wanted:.3g} ms"
+        return ""
+
+    def _in_time(self, rtt_s: float) -> bool:
+        late_s = abs(rtt_s - self.expected_rtt_s)
+        return self.flows > 1 or late_s <= RTT_BAND * self.expected_rtt_s + self.rtt_slack_s
 
     @property
     def goodput_bps(self) -> float:
-        return 8.0 * self.flows * self.payload_bytes / self.measured_s
+        return 8.0 * self.payload_bytes / self.measured_s
 
     @property
     def expected_goodput_bps(self) -> float:
-        return 8.0 * self.flows * self.payload_bytes / self.expected_s
-
-
-@dataclass(frozen=True, slots=True)
-class HostRange:
-    """Where this host shapes and times truthfully.
-
-    Attributes:
-        link_bps: highest rate of one link; 0 where not even the lowest passed.
-        total_bps: highest sum of rates of links that carry flows at the same time.
-        shortest_s: shortest transfer whose length is within a percent of theory.
-        load: runnable processes when it was measured; a busy host is less truthful.
-        burst_s: token bucket that the links had.
-    """
-
-    link_bps: float
-    total_bps: float
-    shortest_s: float
-    load: float
-    burst_s: float
-    rows: tuple[ProbeRow, ...]
+        return 8.0 * self.payload_bytes / self.expected_s
 
 
 def probe(network: MininetNetwork, *, wall_s: float = 0.1, looks: int = 3) -> list[ProbeRow]:
     """One row for each distinct link of *network*, as it is shaped now. Call it while no flow is under way.
 
     Args:
-        wall_s: about how long one transfer takes; loss and delay need longer ones to show.
+        wall_s: about how long one transfer takes at least.
     """
     topology = network.shaped
-    rows = []
+    return [
+        probe_path(network, [client], direction, wall_s=wall_s, looks=looks)
+        for client, direction in distinct(topology)
+    ]
+
+
+def distinct(topology: Topology) -> Iterator[tuple[str, Direction]]:
+    """The first client of each kind of link, uplinks first."""
     for direction in get_args(Direction):
         seen: set[LinkSpec] = set()
         for client, access in topology.clients.items():
             spec: LinkSpec = getattr(access, direction)
             if spec not in seen:
                 seen.add(spec)
-                rows.append(_look(network, topology, [client], direction, wall_s, looks, band(spec.rate_bps)))
-    return rows
+                yield client, direction
 
 
-def truthful_range(
-    state_dir: Path, *, refresh: bool = False, note: Callable[[ProbeRow], None] | None = None
-) -> HostRange:
-    """What this host can do, measured once for every boot (some ten seconds) and kept in *state_dir*.
-
-    Args:
-        note: called with every row as it is measured.
-    """
-    path = state_dir / "host-range.json"
-    if not refresh and (known := _read(path)) is not None:
-        return known
-    measured = _measure(state_dir, note or (lambda _: None))
-    _write(path, measured)
-    return measured
-
-
-def _measure(state_dir: Path, note: Callable[[ProbeRow], None]) -> HostRange:
-    clients = [f"probe-{number}" for number in range(FLOWS)]
-    rows: list[ProbeRow] = []
-
-    def star(rate_bps: float) -> Topology:
-        access = AccessLink(LinkSpec(rate_bps), LinkSpec(rate_bps))
-        wide = AccessLink(LinkSpec(40e9), LinkSpec(40e9))
-        return Topology(wide, dict.fromkeys(clients, access))
-
-    def look(
-        rate_bps: float,
-        chosen: Sequence[str],
-        direction: Direction,
-        wall_s: float,
-        looks: int,
-        allowed: float,
-    ) -> ProbeRow:
-        topology = star(rate_bps)
-        network.reshape(topology)
-        for _ in range(_TRIES):
-            row = _look(network, topology, chosen, direction, wall_s, looks, allowed)
-            if row.ok:
-                break
-        rows.append(row)
-        note(row)
-        return row
-
-    load = os.getloadavg()[0]
-    with MininetNetwork(star(1e9), state_dir=state_dir, defer_digests=True) as network:
-        link_bps = _highest(
-            RATES_BPS,
-            lambda rate: all(
-                look(rate, clients[:1], direction, 0.15, 3, band(rate)).ok
-                for direction in get_args(Direction)
-            ),
-        )
-        total_bps = _highest(
-            (total for total in TOTALS_BPS if total / FLOWS <= link_bps),
-            lambda total: look(total / FLOWS, clients, "uplink", 0.15, 3, band(total)).ok,
-        )
-        shortest_s = next(
-            (
-                duration_s
-                for duration_s in DURATIONS_S
-                if (row := look(min(1e9, link_bps or 1e9), clients[:1], "uplink", duration_s, 9, 0.01)).ok
-                and row.spread_s <= _SHORTEST_SPREAD * row.expected_s
-            ),
-            DURATIONS_S[-1],
-        )
-        assert network.burst_s is not None
-        return HostRange(link_bps, total_bps, shortest_s, load, network.burst_s, tuple(rows))
-
-
-def _highest(values: Iterator[float] | Sequence[float], passes: Callable[[float], bool]) -> float:
-    """The last of rising *values* before the first that does not pass; 0 if none does."""
-    highest = 0.0
-    for value in values:
-        if not passes(value):
-            break
-        highest = value
-    return highest
-
-
-def _look(
+def probe_path(
     network: MininetNetwork,
-    topology: Topology,
     clients: Sequence[str],
     direction: Direction,
-    wall_s: float,
-    looks: int,
-    allowed: float,
+    *,
+    wall_s: float = 0.1,
+    looks: int = 3,
+    allowed: float | None = None,
 ) -> ProbeRow:
-    rate_bps = getattr(topology.clients[clients[0]], direction).rate_bps
-    shared: LinkSpec = topology.server.downlink if direction == "uplink" else topology.server.uplink
-    share_bps = min(rate_bps, shared.rate_bps / len(clients))
-    size = min(max(round(share_bps / 8 * wall_s), _LEAST_PAYLOAD_BYTES), _LARGEST_PAYLOAD_BYTES)
-    payload = bytes(size)
-    requests = [
-        FlowRequest(_FIRST_FLOW + number, client, direction, payload) for number, client in enumerate(clients)
+    """Transfers of *clients*, all started together, *looks* times, over the links as they are shaped now.
+
+    Args:
+        clients: at most `MOST_TOGETHER`; of links without traces.
+        allowed: instead of the band of the rate.
+    Raises:
+        TransferError: a transfer failed.
+    """
+    topology = network.shaped
+    ways = path(topology, clients[0], direction)
+    rate_bps = ways[0].rate_bps
+    rtt_s = _round_trip_s(ways)
+    shares = _shares(topology, clients, direction)
+    frame_s = 8 * FRAME_BYTES / min(shares)
+    wall_s = max(wall_s, min(max(_FRAMES * frame_s, _ROUND_TRIPS * rtt_s), LONGEST_WALL_S))
+    sizes = [
+        min(max(round(share_bps / 8 * wall_s), _LEAST_PAYLOAD_BYTES), _LARGEST_PAYLOAD_BYTES)
+        for share_bps in shares
     ]
-    model = ModelNetwork(topology)
-    for request in requests:
-        model.start(request, 0.0)
-    expected_s = max(result.duration_s for result in model.run())
-    network.prepare([payload] * len(requests))
+    payloads = {size: bytes(size) for size in sizes}
+    requests = [
+        FlowRequest(_FIRST_FLOW + number, client, direction, payloads[size])
+        for number, (client, size) in enumerate(zip(clients, sizes, strict=True))
+    ]
+    expected_s = _modelled_s(topology, requests)
+    network.prepare(payloads.values())
     seen = [_all(network, requests) for _ in range(looks)]
     network.prepare([])
     measured = [max(result.duration_s for result in results) for results in seen]
     handshakes = [results[0].handshake_s or 0.0 for results in seen]
+    limit: float | None = allowed
+    if allowed is None and not by_chance(ways):
+        limit = max(
+            band(rate_bps), _GIFT_FRAMES * frame_s / expected_s, _DELAY_BAND if delayed(ways) else 0.0
+        )
     return ProbeRow(
         client=clients[0],
         direction=direction,
         flows=len(clients),
         looks=looks,
         rate_bps=rate_bps,
-        payload_bytes=size,
+        payload_bytes=sum(sizes),
         expected_s=expected_s,
         measured_s=statistics.median(measured),
+        fastest_s=min(measured),
         spread_s=max(measured) - min(measured),
-        band=allowed,
-        expected_rtt_s=_round_trip_s(topology, clients[0]),
+        band=limit,
+        expected_rtt_s=rtt_s,
         measured_rtt_s=statistics.median(handshakes),
+        fastest_rtt_s=min(handshakes),
+        rtt_slack_s=RTT_SLACK_S + 2 * sum(link.jitter_s for link in ways) + _retry_s(ways),
     )
 
 
-def _round_trip_s(topology: Topology, client: str) -> float:
+def path(
+    topology: Topology, client: str, direction: Direction
+) -> tuple[LinkSpec, LinkSpec, LinkSpec, LinkSpec]:
+    """The four links of a flow's way: the client's, the server's, and both on the way back."""
+    access, server = topology.clients[client], topology.server
+    up, down = (access.uplink, server.downlink), (access.downlink, server.uplink)
+    return (*up, *down) if direction == "uplink" else (*down, *up)
+
+
+def by_chance(ways: Iterable[LinkSpec]) -> bool:
+    """Whether chance decides how long a transfer over these links takes."""
+    return any(link.loss or link.jitter_s or link.reorder for link in ways)
+
+
+def delayed(ways: Iterable[LinkSpec]) -> bool:
+    """Whether any of these links has a delay."""
+    return any(link.delay_s for link in ways)
+
+
+def _retry_s(ways: Iterable[LinkSpec]) -> float:
+    """A lost connection request is sent again after a second, and where packets are lost some are."""
+    return 7.0 if any(link.loss for link in ways) else 0.0
+
+
+def _shares(topology: Topology, clients: Sequence[str], direction: Direction) -> list[float]:
+    """About what each of *clients* gets when all send."""
+    shared_bps = path(topology, clients[0], direction)[1].rate_bps / len(clients)
+    return [min(path(topology, client, direction)[0].rate_bps, shared_bps) for client in clients]
+
+
+def _modelled_s(topology: Topology, requests: Sequence[FlowRequest]) -> float:
+    used = replace(
+        topology,
+        clients={request.client: topology.clients[request.client] for request in requests},
+    )
+    model = ModelNetwork(used)
+    for request in requests:
+        model.start(replace(request, payload=request.payload_bytes), 0.0)
+    return max(result.duration_s for result in model.run())
+
+
+def _round_trip_s(ways: Iterable[LinkSpec]) -> float:
     """Of a connection request and its answer on idle links."""
-    access = topology.clients[client]
-    ways = (access.uplink, access.downlink, topology.server.uplink, topology.server.downlink)
     return sum(link.delay_s + 8 * SYN_BYTES / link.rate_bps for link in ways)
 
 
@@ -269,34 +261,3 @@ def _all(network: MininetNetwork, requests: Sequence[FlowRequest]) -> list[FlowR
         if result.status != "ok":
             raise TransferError(f"a probe of {result.client} failed: {result.error}")
     return sorted(done, key=lambda result: result.flow_id)
-
-
-def _boot() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-
-
-def _read(path: Path) -> HostRange | None:
-    """What was measured since this boot, or None."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
-    if record.get("schema") != _SCHEMA or record.get("boot") != _boot():
-        return None
-    fields = cast("dict[str, object]", record["range"])
-    rows = tuple(ProbeRow(**row) for row in cast("list[dict[str, object]]", fields.pop("rows")))  # type: ignore[arg-type]
-    return HostRange(**fields, rows=rows)  # type: ignore[arg-type]
-
-
-def _write(path: Path, measured: HostRange) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"schema": _SCHEMA, "boot": _boot(), "range": asdict(measured)}, indent=1)
-    draft, name = tempfile.mkstemp(dir=path.parent, prefix=".host-range-")
-    try:
-        with os.fdopen(draft, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(name).replace(path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            Path(name).unlink()
-        raise

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from netem.shaper import FRAME_BYTES
 from netem.traffic_control import QueueState
 
 # Beyond these, links can have been served late. A hypervisor that takes the processor away does so for whole
 # time slices; the transfer processes are scheduled in real time, so other work on this machine matters less.
 LARGEST_STEAL = 0.02
-LARGEST_BUSY = 0.98
+LARGEST_BUSY = 0.9
+# The kernel counts processor time in whole ticks: so much of a difference may be rounding.
+_TICK_S = 1.0 / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +45,11 @@ class Strain:
     """What lies between two samples. Shares are of all cores together, 0 to 1.
 
     Attributes:
-        reasons: why transfers in between should not be believed; empty where nothing speaks against them.
         drops: packets dropped by link (``"client.uplink"``). Not a fault: a full queue is how TCP finds the rate.
+        standing_bytes: what stood in the queues of which link at the first look, from whatever came before.
+        fullest_bytes: the most that looks in between found there.
+        reasons: why transfers in between should not be believed; empty where nothing speaks against them.
+        remarks: what may explain a transfer that is not what it should be, and is no reason for doubt by itself.
     """
 
     seconds: float
@@ -54,7 +60,39 @@ class Strain:
     throttled_s: float
     load: float
     drops: Mapping[str, int]
+    standing_bytes: Mapping[str, int]
+    fullest_bytes: Mapping[str, int]
     reasons: tuple[str, ...]
+    remarks: tuple[str, ...]
+
+
+class QueueWatch:
+    """Looks into queues now and then while somebody waits anyway, and keeps how full each was at most.
+
+    Args:
+        queues: reads them; it takes a few milliseconds, so a look is only worth a wait of `LEAST_WAIT_S` and more.
+    """
+
+    EVERY_S, LEAST_WAIT_S = 0.5, 0.2
+
+    def __init__(self, queues: Callable[[], Mapping[str, Sequence[QueueState]]]) -> None:
+        self._queues = queues
+        self._looked_s = 0.0
+        self.fullest_bytes: dict[str, int] = {}
+
+    def begin(self) -> None:
+        """Forget what was seen; the next look is due after `EVERY_S`."""
+        self.fullest_bytes = {}
+        self._looked_s = time.monotonic()
+
+    def waits(self, wait_s: float) -> None:
+        """Nothing is due for *wait_s*: have a look if it is time for one."""
+        now_s = time.monotonic()
+        if wait_s < self.LEAST_WAIT_S or now_s - self._looked_s < self.EVERY_S:
+            return
+        self._looked_s = now_s
+        for label, size in backlog(self._queues()).items():
+            self.fullest_bytes[label] = max(size, self.fullest_bytes.get(label, 0))
 
 
 _KINDS = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
@@ -62,12 +100,11 @@ _KINDS = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
 
 def sample(proc: Path = Path("/proc")) -> HostSample:
     """Look at the host now; costs well under a millisecond."""
-    ticks_s = os.sysconf("SC_CLK_TCK")
     first = (proc / "stat").read_text(encoding="ascii").splitlines()[0].split()[1:]
     softnet = (proc / "net" / "softnet_stat").read_text(encoding="ascii").splitlines()
     return HostSample(
         at_s=time.monotonic(),
-        cpu_s={kind: int(value) / ticks_s for kind, value in zip(_KINDS, first, strict=False)},
+        cpu_s={kind: int(value) * _TICK_S for kind, value in zip(_KINDS, first, strict=False)},
         softnet_dropped=sum(int(line.split()[1], 16) for line in softnet),
         throttled_s=_throttled_s(proc),
         load=float((proc / "loadavg").read_text(encoding="ascii").split()[0]),
@@ -79,50 +116,74 @@ def strain(
     after: HostSample,
     queues_before: Mapping[str, Sequence[QueueState]] | None = None,
     queues_after: Mapping[str, Sequence[QueueState]] | None = None,
+    fullest_bytes: Mapping[str, int] | None = None,
 ) -> Strain:
     """What happened in between. The queues are those of `MininetNetwork.queues` at the same two moments."""
+    queues_before, queues_after = queues_before or {}, queues_after or {}
     spent = {kind: after.cpu_s[kind] - before.cpu_s.get(kind, 0.0) for kind in after.cpu_s}
     total = sum(spent.values()) or 1.0
-    busy = 1.0 - (spent["idle"] + spent.get("iowait", 0.0)) / total
-    steal, softirq = spent.get("steal", 0.0) / total, spent["softirq"] / total
+    idle_s = spent["idle"] + spent.get("iowait", 0.0)
+    steal_s = spent.get("steal", 0.0)
     dropped = after.softnet_dropped - before.softnet_dropped
     throttled_s = after.throttled_s - before.throttled_s
-    drops = {
-        label: lost
-        for label, states in (queues_after or {}).items()
-        if (lost := _drops(states) - _drops((queues_before or {}).get(label, ())))
-    }
-    reasons = _reasons(busy, steal, dropped, throttled_s)
+    standing = backlog(queues_before)
     return Strain(
-        after.at_s - before.at_s,
-        busy,
-        softirq,
-        steal,
-        dropped,
-        throttled_s,
-        after.load,
-        drops,
-        tuple(reasons),
+        seconds=after.at_s - before.at_s,
+        busy=1.0 - idle_s / total,
+        softirq=spent["softirq"] / total,
+        steal=steal_s / total,
+        softnet_dropped=dropped,
+        throttled_s=throttled_s,
+        load=after.load,
+        drops={
+            label: lost
+            for label, states in queues_after.items()
+            if (lost := _drops(states) - _drops(queues_before.get(label, ()))) > 0
+        },
+        standing_bytes=standing,
+        fullest_bytes=dict(fullest_bytes or {}),
+        reasons=tuple(_reasons(steal_s, total, dropped, throttled_s, standing)),
+        remarks=tuple(_remarks(total - idle_s, total)),
     )
 
 
-def _reasons(busy: float, steal: float, dropped: int, throttled_s: float) -> Iterator[str]:
-    if busy > LARGEST_BUSY:
-        yield f"the processor was busy {busy:.0%} of the time"
-    if steal > LARGEST_STEAL:
-        yield f"the hypervisor took the processor away for {steal:.1%} of the time"
+def _reasons(
+    steal_s: float, total_s: float, dropped: int, throttled_s: float, standing: Mapping[str, int]
+) -> Iterator[str]:
+    if steal_s - _TICK_S > LARGEST_STEAL * total_s:
+        yield f"the hypervisor took the processor away for {steal_s / total_s:.1%} of the time"
     if dropped:
         yield f"the kernel dropped {dropped} packets before any link saw them (net.core.netdev_max_backlog)"
     if throttled_s:
         yield f"this process's control group was held back for {throttled_s:.3g} s"
+    for label, size in standing.items():
+        if size > FRAME_BYTES:  # less is the end of a connection
+            yield f"{size} bytes stood in the queue of {label} before the first transfer"
+            break
+
+
+def _remarks(busy_s: float, total_s: float) -> Iterator[str]:
+    if busy_s - _TICK_S > LARGEST_BUSY * total_s:
+        yield f"the processor was busy {busy_s / total_s:.0%} of the time"
+
+
+def backlog(queues: Mapping[str, Sequence[QueueState]]) -> dict[str, int]:
+    """Bytes that stand in the queues of each link; links with empty ones are left out."""
+    found = {
+        label: sum(state.backlog_bytes for state in _innermost(states)) for label, states in queues.items()
+    }
+    return {label: size for label, size in found.items() if size}
 
 
 def _drops(states: Sequence[QueueState]) -> int:
-    """Packets that the innermost queues dropped; their parents count the same ones again."""
-    inner = [state for state in states if state.kind == "netem"] or [
+    return sum(state.drops for state in _innermost(states))
+
+
+def _innermost(states: Sequence[QueueState]) -> list[QueueState]:
+    """The queues that hold and drop packets; their parents count the same ones again."""
+    return [state for state in states if state.kind == "netem"] or [
         state for state in states if state.kind == "tbf"
     ]
-    return sum(state.drops for state in inner)
 
 
 def _throttled_s(proc: Path) -> float:

@@ -10,22 +10,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from netem.link import LinkSpec, Topology
+from netem.host_range import known_range
+from netem.link import Topology
 from netem.mininet_backend import MininetNetwork
 from netem.model_backend import ModelNetwork
+from netem.probe import ProbeRow
+from netem.real_time import real_time
+from netem.sampling import Strain
 from netem.tcp import CONGESTION_CONTROLS, CongestionControl
-from testbed.clock import EmulatedEnvironment, ModelledEnvironment, Transfer
-from testbed.dilation import RoundDilation, TruthfulRange, top_bps
-from testbed.fidelity import TransferCheck, check
+from testbed.clock import EmulatedEnvironment, ModelledEnvironment
+from testbed.dilation import RoundDilation, TruthfulRange, usable
+from testbed.fidelity import TransferCheck
+from testbed.gate import Gate, Leg
+from testbed.judge import Judge
 from testbed.round import ClientPlan, RoundOutcome, run_round
 from testbed.scenario import Engine, Scenario
-
-# A transfer further than this from the model is not believed; docs/fidelity.md shows what is usual.
-TRANSFER_BAND = 0.05
-# Wall-clock seconds that no host can promise: waking a process, telling another one.
-HOST_JITTER_S = 0.001
-# How much of its own length a transfer may be shifted against the others before contention is another one.
-LAG_BAND = 0.05
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,8 @@ class Played:
         untrusted: client -> why its row must not be believed.
         checks: every emulated transfer beside the same one over modelled links.
         arrived: client -> SHA-256 of the update that arrived; None where no bytes travelled.
+        probes: links that were looked at before the round, because no earlier round had used such.
+        strain: what the host was up to while packets flew; None over modelled links.
     """
 
     outcome: RoundOutcome
@@ -47,6 +48,8 @@ class Played:
     untrusted: Mapping[str, str]
     checks: Sequence[TransferCheck]
     arrived: Mapping[str, str] | None
+    probes: Sequence[ProbeRow] = ()
+    strain: Strain | None = None
 
 
 class Carrier(Protocol):
@@ -125,7 +128,7 @@ class MininetCarrier:
         *,
         wall: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._host = host or TruthfulRange()
+        self._host = host or usable(known_range(state_dir))
         self._wall = wall  # the clock of the network's instants; replaced in tests
         self._flow_ids = itertools.count()
         self.network = MininetNetwork(
@@ -134,10 +137,13 @@ class MininetCarrier:
             state_dir=state_dir,
             timeout_s=scenario.network.timeout_s,
             defer_digests=True,
+            seed=scenario.seed,
         )
+        self._gate: Gate | None = None
 
     def __enter__(self) -> Self:
         self.network.__enter__()
+        self._gate = Gate(self.network)
         return self
 
     def __exit__(
@@ -162,6 +168,8 @@ class MininetCarrier:
             lambda k: self._shape(topology, k, started_s + env.now),
             fixed=None if asked == "auto" else asked,
         )
+        names = [plan.client for plan in plans]
+        probes = self._gate.probe(topology, names, _legs(dilation)) if self._gate else []
         self.network.prepare(
             payload
             for plan in plans
@@ -169,23 +177,36 @@ class MininetCarrier:
             if isinstance(payload, bytes)
         )
         env = EmulatedEnvironment(self.network, dilation=dilation, wall=self._wall, flow_ids=self._flow_ids)
-        outcome = _run(env, scenario, plans, aggregate_s)
+        if self._gate:
+            self._gate.begin()
+        with real_time():  # or every event and every start waits for other work on this host
+            outcome = _run(env, scenario, plans, aggregate_s)
+        strain = self._gate.end() if self._gate else None
         digests = self.network.digests()
         expected = ModelCarrier().play(scenario, plans, aggregate_s, started_s).outcome
-        untrusted, checks = _judge(topology, outcome, expected, self._host)
+        judge = Judge(topology, scenario.network.congestion_control, self._host, self._gate, strain)
+        untrusted, checks = judge.round(outcome, expected)
         arrived = {
             client.client: digests.get(client.uplink.flow.flow_id, "")
             for client in outcome.clients
             if client.uplink
         }
         uplink = dilation.uplink
-        return Played(outcome, uplink.k, uplink.because, env.flows_wall_s, untrusted, checks, arrived)
+        return Played(
+            outcome, uplink.k, uplink.because, env.flows_wall_s, untrusted, checks, arrived, probes, strain
+        )
 
     def _shape(self, topology: Topology, k: float, at_s: float) -> None:
         """Links at dilation *k*, with traces where they are at emulated instant *at_s* of the cell."""
         self.network.reshape(topology, k)
         if _traced(topology):  # again, because changing the links took time
             self.network.reshape(topology, k, trace_from_s=self._wall() - at_s / k)
+
+
+def _legs(dilation: RoundDilation) -> list[Leg]:
+    """What transfers the round may make, as far as can be told before."""
+    legs = [Leg("downlink", dilation.downlink.k), Leg("uplink", dilation.uplink.k)]
+    return legs if dilation.apart else [*legs, Leg("uplink", dilation.downlink.k)]
 
 
 def _traced(topology: Topology) -> bool:
@@ -208,38 +229,3 @@ def _run(
 ) -> RoundOutcome:
     policy = scenario.rounds_policy
     return run_round(env, plans, aggregate_s=aggregate_s, deadline_s=policy.deadline_s, take=policy.take)
-
-
-def _judge(
-    topology: Topology, outcome: RoundOutcome, expected: RoundOutcome, host: TruthfulRange
-) -> tuple[dict[str, str], list[TransferCheck]]:
-    """Why which client's row must not be believed, and every transfer beside the modelled one."""
-    untrusted: dict[str, str] = {}
-    checks: list[TransferCheck] = []
-    for client, model in zip(outcome.clients, expected.clients, strict=True):
-        for direction, seen, like in (
-            ("downlink", client.downlink, model.downlink),
-            ("uplink", client.uplink, model.uplink),
-        ):
-            if seen is None or like is None or not (seen.ok and like.ok):
-                continue
-            link: LinkSpec = getattr(topology.clients[client.client], direction)
-            why = _disbelieved(seen, like, link, host)
-            if why:
-                untrusted.setdefault(client.client, f"{direction} {why}")
-            checks.append(check(client.client, direction, link.rate_bps, seen, like, not why))
-    return untrusted, checks
-
-
-def _disbelieved(seen: Transfer, model: Transfer, link: LinkSpec, host: TruthfulRange) -> str:
-    if top_bps(link) * seen.dilation > 1.01 * host.link_bps:
-        ran, limit = top_bps(link) * seen.dilation / 1e6, host.link_bps / 1e6
-        return (
-            f"ran at {ran:.0f} Mbit/s (dilation {seen.dilation:g}); this host is truthful up to {limit:.0f}"
-        )
-    jitter_s = seen.dilation * HOST_JITTER_S
-    if seen.lag_s > LAG_BAND * seen.seconds + jitter_s:
-        return f"was {seen.lag_s:.3g} s behind the clock in a transfer of {seen.seconds:.3g} s"
-    if abs(seen.seconds - model.seconds) > TRANSFER_BAND * model.seconds + jitter_s:
-        return f"took {seen.seconds:.4g} s, the model expects {model.seconds:.4g} s"
-    return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from testbed.carrier import Played
@@ -25,7 +26,13 @@ class CellLog:
         self._run, self._cell, self._engine = run, cell, engine
         self._began = time.monotonic()
         self._transfer_wall_s = self._transfer_emulated_s = 0.0
-        self._notes: dict[str, Any] = {"dilation_because": [], "transfers": [], "work": []}
+        self._notes: dict[str, Any] = {
+            "dilation_because": [],
+            "transfers": [],
+            "probes": [],
+            "strain": [],
+            "work": [],
+        }
         self.rows: list[Row] = []
         self.clock_s = 0.0  # emulated: when the next round begins
 
@@ -46,6 +53,9 @@ class CellLog:
         self._transfer_wall_s += played.transfer_wall_s
         self._notes["dilation_because"].append(played.because)
         self._notes["transfers"].extend(to_notes(played.checks))
+        self._notes["probes"].extend(asdict(probe) for probe in played.probes)
+        if played.strain is not None:
+            self._notes["strain"].append({"round": number, **asdict(played.strain)})
         self._notes["work"].append(
             {
                 "aggregate_s": aggregate_s,

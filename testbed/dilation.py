@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from netem.flow import Direction, FlowRequest
+from netem.host_range import HostRange
 from netem.link import HIGHEST_RATE_BPS, LinkSpec, Topology
 from testbed.round import ClientPlan
 
@@ -34,6 +35,22 @@ class TruthfulRange:
     longest_k: float = 200.0
 
 
+def usable(measured: HostRange | None) -> TruthfulRange:
+    """What a run relies on: the range above, or less where `testbed check` found this host less truthful.
+
+    Never more: a host that shapes 10 Gbit/s while it is quiet is not quiet in every minute of a long sweep.
+    """
+    usual = TruthfulRange()
+    if measured is None or not (measured.link_bps and measured.total_bps):
+        return usual
+    shortest_s = usual.shortest_s if measured.shortest_s is None else measured.shortest_s
+    return TruthfulRange(
+        link_bps=min(usual.link_bps, measured.link_bps),
+        total_bps=min(usual.total_bps, measured.total_bps),
+        shortest_s=max(usual.shortest_s, shortest_s),
+    )
+
+
 @dataclass(frozen=True)
 class Dilation:
     """The chosen k and what limited it, in words."""
@@ -51,6 +68,9 @@ class RoundDilation:
         fixed: k for everything, as a scenario may ask; None to choose the largest at which every transfer of *plans*
             stays inside *host*'s truthful range.
         reshape: brings the links to another k.
+
+    Attributes:
+        apart: all downloads are expected to be over before the first upload begins, or one k serves both.
     """
 
     def __init__(
@@ -66,12 +86,15 @@ class RoundDilation:
             traced = any(
                 top_bps(link.downlink) != link.downlink.rate_bps for link in topology.clients.values()
             )
-            apart = not traced and (
+            self.apart = not traced and (
                 _latest_download_s(topology, plans) * _APART < _earliest_upload_s(topology, plans)
             )
-            self.downlink = choose(topology, plans, host, ("downlink",) if apart else ("uplink", "downlink"))
+            self.downlink = choose(
+                topology, plans, host, ("downlink",) if self.apart else ("uplink", "downlink")
+            )
         else:
             self.uplink = self.downlink = Dilation(fixed, "given in the scenario")
+            self.apart = True
         self._reshape = reshape
 
     def __call__(self, request: FlowRequest) -> float:

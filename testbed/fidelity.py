@@ -11,12 +11,13 @@ from typing import Any
 
 from rich.table import Table
 
+from netem.probe import ProbeRow
 from netem.units import format_rate
 from testbed.clock import Transfer
 from testbed.files import write_derived
 from testbed.record import CellDone, Results
 
-SCHEMA = 1
+SCHEMA = 2
 FILE = "fidelity.json"
 # What the modelled network is held to over the scenarios that ship: median and worst transfer.
 GOAL_MEDIAN, GOAL_WORST = 0.03, 0.10
@@ -94,15 +95,92 @@ def points(checks: Sequence[TransferCheck]) -> list[dict[str, Any]]:
     ]
 
 
+def probes(cells: Iterable[CellDone]) -> list[ProbeRow]:
+    """Every look at a link that a run took before it used it."""
+    return [ProbeRow(**item) for cell in cells for item in cell.notes.get("probes", ())]
+
+
+def strains(cells: Iterable[CellDone]) -> list[dict[str, Any]]:
+    """What the host was up to in every round: plain data, cell and round first."""
+    return [{"cell": cell.cell, **item} for cell in cells for item in cell.notes.get("strain", ())]
+
+
+def links(rows: Sequence[ProbeRow]) -> list[dict[str, Any]]:
+    """One row a probe, for people."""
+    return [
+        {
+            "direction": row.direction,
+            "clients": row.client if row.flows == 1 else f"{row.flows} at once",
+            "rate here": format_rate(row.rate_bps, 3),
+            "goodput": format_rate(row.goodput_bps, 4),
+            "theory": format_rate(row.expected_goodput_bps, 4),
+            "time against theory": f"{row.error:+.2%}",
+            "band": "none: chance" if row.band is None else f"{row.band:.0%}",
+            "round trip": f"{row.measured_rtt_s * 1e3:.3g} ms",
+            "in theory": f"{row.expected_rtt_s * 1e3:.3g} ms",
+            "verdict": row.fault or "true",
+        }
+        for row in rows
+    ]
+
+
+def host(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One row a thing that was watched: median and worst over the rounds, and in how many it spoke against a round."""
+    if not found:
+        return []
+
+    def shares(name: str) -> list[float]:
+        return [item[name] for item in found]
+
+    rows = [
+        {
+            "watched": text,
+            "median": f"{statistics.median(shares(name)):.1%}",
+            "worst": f"{max(shares(name)):.1%}",
+        }
+        for name, text in (
+            ("busy", "processor busy"),
+            ("softirq", "in soft interrupts"),
+            ("steal", "taken by the hypervisor"),
+        )
+    ]
+    sums = {
+        "held back by a quota, s": shares("throttled_s"),
+        "packets dropped before any link": shares("softnet_dropped"),
+        "packets dropped by links": [sum(item["drops"].values()) for item in found],
+        "fullest queue seen, bytes": [max(item["fullest_bytes"].values(), default=0) for item in found],
+        "load": shares("load"),
+    }
+    for text, values in sums.items():
+        rows.append(
+            {"watched": text, "median": f"{statistics.median(values):.3g}", "worst": f"{max(values):.3g}"}
+        )
+    return rows
+
+
 def write(folder: Path, results: Results) -> Path | None:
-    """Keep the comparison as ``fidelity.json``; None for a run without emulated links."""
+    """Keep probes, samples and comparisons as ``fidelity.json``; None for a run without emulated links."""
     checks = from_cells(results.cells)
     if not checks:
         return None
+    probed, watched = probes(results.cells), strains(results.cells)
+    good, text = verdict(checks)
     data: Mapping[str, Any] = {
         "schema": SCHEMA,
-        "what": "emulated transfers beside the same transfers over modelled links, at the same instants",
+        "what": "probes of links before their first round, what the host was up to in each round, and emulated "
+        "transfers beside the same transfers over modelled links, at the same instants",
+        "verdict": {
+            "agrees": good,
+            "text": text,
+            "untrusted_rows": sum(not row.trusted for row in results.rows),
+            "rows": len(results.rows),
+        },
+        "links": links(probed),
+        "host": host(watched),
         "points": points(checks),
+        "probes": [asdict(row) | {"error": row.error, "fault": row.fault} for row in probed],
+        "cpu": results.manifest.get("devices", {}).get("quota_checks", []),
+        "rounds": watched,
         "transfers": to_notes(checks),
     }
     path = folder / FILE
@@ -124,6 +202,17 @@ def table(checks: Sequence[TransferCheck]) -> Table:
     for row in rows:
         shown.add_row(*(str(value) for value in row.values()))
     return shown
+
+
+def probed(rows: Sequence[ProbeRow]) -> str:
+    """One line for the end of a run: what came of the looks at its links; empty where there was none."""
+    if not rows:
+        return ""
+    faults = [row for row in rows if row.fault]
+    example = (
+        f", for example the {faults[0].direction} of {faults[0].client}: {faults[0].fault}" if faults else ""
+    )
+    return f"{len(rows)} probes of links before their first round: {len(rows) - len(faults)} found them true{example}"
 
 
 def brief(checks: Sequence[TransferCheck]) -> str:

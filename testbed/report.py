@@ -312,17 +312,32 @@ def _setting_text(setting: Iterable[tuple[str, str]]) -> str:
     return ", ".join(f"{axis} {value}" for axis, value in setting)
 
 
+# Tables of `fidelity.json`, in the order of the page: key, title, how many columns are text.
+_FIDELITY = (
+    ("links", "Links, probed before their first round (rates as they ran here, dilation included)", 2),
+    ("host", "This host while packets flew, over all rounds", 1),
+    ("points", "Every transfer against the same transfer over modelled links", 1),
+)
+
+
 def _fidelity(fidelity: Any) -> list[Html]:
-    """``fidelity.json`` as it is: a table where it is a list of like records, text otherwise."""
+    """What ``fidelity.json`` says: tables where it holds lists of like records, text otherwise."""
     if fidelity is None:
         return []
-    points = fidelity.get("points") if isinstance(fidelity, Mapping) else fidelity
-    if isinstance(points, list) and points and all(isinstance(point, Mapping) for point in points):
-        head = list(dict.fromkeys(key for point in points for key in point))
-        content = table(head, [[_cell(point.get(key, "")) for key in head] for point in points])
-    else:
-        content = element("pre", json.dumps(fidelity, indent=2, ensure_ascii=False))
-    return [element("h2", "Fidelity: what this host shapes truthfully"), content]
+    parts = [element("h2", "Fidelity: how true links and clock were in this run")]
+    known = fidelity if isinstance(fidelity, Mapping) else {"points": fidelity}
+    verdict = known.get("verdict")
+    if isinstance(verdict, Mapping):
+        parts.append(element("p", f"{verdict.get('text', '')}.", class_="quiet"))
+    for key, title, text_columns in _FIDELITY:
+        rows = known.get(key)
+        if isinstance(rows, list) and rows and all(isinstance(row, Mapping) for row in rows):
+            head = list(dict.fromkeys(name for row in rows for name in row))
+            body = [[_cell(row.get(name, "")) for name in head] for row in rows]
+            parts += [element("h3", title), table(head, body, text_columns=text_columns)]
+    if len(parts) == 1:
+        parts.append(element("pre", json.dumps(fidelity, indent=2, ensure_ascii=False)))
+    return parts
 
 
 def _cell(value: object) -> str:

@@ -42,7 +42,8 @@ def summarise(
     out = console()
     print_results([] if quiet else results.rows, found, out)
     checks = fidelity.from_cells(results.cells)
-    for line in (*_beliefs(results), fidelity.brief(checks) if checks else "", _pace(results)):
+    links = fidelity.probed(fidelity.probes(results.cells))
+    for line in (*_beliefs(results), links, fidelity.brief(checks) if checks else "", _pace(results)):
         if line:
             out.print(line, highlight=False)
     out.print(

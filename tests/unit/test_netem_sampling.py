@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from netem.sampling import HostSample, sample, strain
+from netem.sampling import HostSample, QueueWatch, sample, strain
 from netem.traffic_control import QueueState
 
 QUIET = HostSample(
@@ -44,7 +44,6 @@ def test_a_quiet_host_gives_no_reason_for_doubt():
 @pytest.mark.parametrize(
     ("after", "reason"),
     [
-        (later(user=3.99), "the processor was busy 100% of the time"),
         (later(steal=0.4), "the hypervisor took the processor away for 10.0% of the time"),
         (
             later(softnet_dropped=5),
@@ -57,8 +56,23 @@ def test_each_doubt_has_its_reason(after, reason):
     assert strain(QUIET, after).reasons == (reason,)
 
 
-def queue(kind: str, drops: int) -> QueueState:
-    return QueueState(1, kind, 1, 0, 0, drops, 0, 0, {})
+def test_a_busy_processor_explains_and_is_no_reason():
+    """Transfers have precedence over other work; whether they were held up is seen from how long they took."""
+    seen = strain(QUIET, later(user=4.0))
+    assert (seen.reasons, seen.remarks) == ((), ("the processor was busy 100% of the time",))
+
+
+@pytest.mark.parametrize("kind", ["steal", "user"])
+def test_one_tick_of_the_kernels_counter_says_nothing(kind):
+    """Fifty milliseconds on one core: a single tick is a fifth of it, and may be all rounding."""
+    cpu_s = {name: QUIET.cpu_s[name] + (0.04 if name == "softirq" else 0.0) for name in QUIET.cpu_s}
+    cpu_s[kind] += 0.01
+    seen = strain(QUIET, replace(QUIET, at_s=10.05, cpu_s=cpu_s))
+    assert (seen.reasons, seen.remarks) == ((), ())
+
+
+def queue(kind: str, drops: int, backlog_bytes: int = 0) -> QueueState:
+    return QueueState(1, kind, 1, 0, 0, drops, backlog_bytes, 0, {})
 
 
 def test_drops_are_counted_once_and_are_no_fault():
@@ -67,6 +81,29 @@ def test_drops_are_counted_once_and_are_no_fault():
     seen = strain(QUIET, later(), before, after)
     assert seen.drops == {"a.uplink": 3}
     assert seen.reasons == ()
+
+
+def test_what_still_stood_in_a_queue_is_a_reason():
+    before = {"a.uplink": [queue("htb", 0, 9000), queue("tbf", 0, 9000)], "b.uplink": [queue("tbf", 0, 66)]}
+    seen = strain(QUIET, later(), before, before, {"a.uplink": 20_000})
+    assert seen.standing_bytes == {"a.uplink": 9000, "b.uplink": 66}
+    assert seen.fullest_bytes == {"a.uplink": 20_000}
+    assert seen.reasons == ("9000 bytes stood in the queue of a.uplink before the first transfer",)
+
+
+def test_queues_are_looked_into_only_where_nothing_is_due(monkeypatch):
+    now_s = [100.0]
+    monkeypatch.setattr("netem.sampling.time.monotonic", lambda: now_s[0])
+    sizes = iter([5000, 9000, 7000])
+    watch = QueueWatch(lambda: {"a.uplink": [queue("tbf", 0, next(sizes))]})
+    watch.begin()
+    for at_s, wait_s in ((100.1, 1.0), (101.0, 0.01), (101.1, 1.0), (101.2, 1.0), (102.0, 1.0), (103.0, 1.0)):
+        now_s[0] = at_s
+        watch.waits(wait_s)
+    assert watch.fullest_bytes == {"a.uplink": 9000}
+    assert next(sizes, None) is None  # three looks
+    watch.begin()
+    assert watch.fullest_bytes == {}
 
 
 def test_this_host_can_be_looked_at():

@@ -150,7 +150,7 @@ def test_fidelity_is_shown_where_it_was_measured(tmp_path):
     points = [{"rate": "10 Mbit/s", "error": 0.0012}, {"rate": "1 Gbit/s", "error": 0.01}]
     (tmp_path / "r" / "fidelity.json").write_text(json.dumps({"schema": 1, "points": points}))
     text = write_report(tmp_path / "r").read_text(encoding="utf-8")
-    assert "what this host shapes truthfully" in text
+    assert "how true links and clock were" in text
     assert "0.0012" in text
 
 
