@@ -20,7 +20,7 @@ if [ "${1:-}" = tests ]; then
     # A browser and a reader of PDF for the report, Vagrant to check the Vagrantfile, and a whole kernel as a process for
     # netem, Open vSwitch and cgroup v2 on machines whose own kernel lacks them (amd64 only). Half a minute, once.
     wanted+=(chromium chromium-driver poppler-utils vagrant)
-    [ "$(uname -m)" = x86_64 ] && wanted+=(user-mode-linux openvswitch-switch)
+    [ "$(uname -m)" = x86_64 ] && wanted+=(user-mode-linux openvswitch-switch gcc libc6-dev)
 fi
 
 installed() { dpkg-query -W -f='${Status}' "$1" 2>/dev/null | grep -q 'ok installed'; }

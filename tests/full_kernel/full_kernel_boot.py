@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shlex
 import shutil
 import signal
@@ -20,6 +21,9 @@ from pathlib import Path
 KERNEL = "linux.uml"
 MODULES = Path("/usr/lib/uml/modules")
 LIMIT_S = 170.0
+# What the kernel cannot save of a processor's registers by itself, and the remedy.
+WIDE_REGISTERS = "amx_tile"
+REMEDY = Path(__file__).with_name("whole_xstate.c")
 # One processor, and Python about three times slower than outside, but a kernel that swaps for nobody.
 MEMORY = "1G"
 
@@ -73,8 +77,25 @@ def missing() -> str:
         "iproute2": shutil.which("tc") is not None,
         "iputils-ping": shutil.which("ping") is not None,
     }
+    if has_wide_registers():
+        packages["gcc libc6-dev"] = shutil.which("gcc") is not None and Path("/usr/include/dlfcn.h").exists()
     absent = [name for name, there in packages.items() if not there]
     return f"not installed: {', '.join(absent)}; fix: apt-get install {' '.join(absent)}" if absent else ""
+
+
+def has_wide_registers() -> bool:
+    """Whether this processor has more registers than Debian's linux.uml can restore; see `whole_xstate.c`."""
+    flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return flags is not None and WIDE_REGISTERS in flags[1].split()
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """The kernel's own environment; nothing of it reaches what runs inside."""
+    if not has_wide_registers():
+        return dict(os.environ)
+    library = folder / "whole_xstate.so"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-O2", "-Wall", "-o", library, REMEDY, "-ldl"], check=True)
+    return {**os.environ, "LD_PRELOAD": str(library)}
 
 
 def boot(folder: Path, root: Path, arguments: Sequence[str], limit_s: float = LIMIT_S) -> Boot:
@@ -112,6 +133,7 @@ def boot(folder: Path, root: Path, arguments: Sequence[str], limit_s: float = LI
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
+            env=_environment(folder),
             start_new_session=True,  # it is many processes; they end together
         )
         late = ""
