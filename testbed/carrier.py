@@ -102,13 +102,7 @@ class ModelCarrier:
         started_s: float = 0.0,
     ) -> Played:
         """See `Carrier`."""
-        network = ModelNetwork(
-            scenario.topology(),
-            congestion_control=_modelled(scenario.network.congestion_control),
-            timeout_s=scenario.network.timeout_s,
-            trace_from_s=-started_s,
-        )
-        with network:
+        with modelled_network(scenario, started_s) as network:
             outcome = _run(
                 ModelledEnvironment(network), scenario, [plan.sized() for plan in plans], aggregate_s
             )
@@ -207,6 +201,16 @@ def _legs(dilation: RoundDilation) -> list[Leg]:
     """What transfers the round may make, as far as can be told before."""
     legs = [Leg("downlink", dilation.downlink.k), Leg("uplink", dilation.uplink.k)]
     return legs if dilation.apart else [*legs, Leg("uplink", dilation.downlink.k)]
+
+
+def modelled_network(scenario: Scenario, started_s: float = 0.0) -> ModelNetwork:
+    """The scenario's links, computed; traces have run on until *started_s* of the cell."""
+    return ModelNetwork(
+        scenario.topology(),
+        congestion_control=_modelled(scenario.network.congestion_control),
+        timeout_s=scenario.network.timeout_s,
+        trace_from_s=-started_s,
+    )
 
 
 def _traced(topology: Topology) -> bool:

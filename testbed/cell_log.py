@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
+from testbed.buffer_server import Update
 from testbed.carrier import Played
 from testbed.cells import Cell
 from testbed.client_work import ClientWork, row_of
 from testbed.fidelity import to_notes
 from testbed.record import CellDone, Row
+
+_Ended = tuple[ClientWork, Update, Played]
 
 
 class CellLog:
@@ -35,6 +38,7 @@ class CellLog:
         }
         self.rows: list[Row] = []
         self.clock_s = 0.0  # emulated: when the next round begins
+        self._accuracy: float | None = None  # of the newest model
 
     def add(
         self, works: Sequence[ClientWork], played: Played, aggregate_s: float, accuracy: float | None
@@ -64,6 +68,39 @@ class CellLog:
                 "clients": [work.to_note() for work in works],
             }
         )
+
+    def add_updates(self, ended: Sequence[_Ended], aggregate_s: float | None, accuracy: float | None) -> None:
+        """The asynchronous updates that ended since the model before, and what making this one took."""
+        for work, update, played in ended:
+            row = row_of(
+                self._run,
+                self._cell,
+                update.entered,
+                update.started_s,
+                work,
+                update.outcome,
+                played,
+                self._engine,
+                accuracy,
+            )
+            self.rows.append(replace(row, model_version=update.version, staleness=update.staleness))
+            for transfer in (update.outcome.downlink, update.outcome.uplink):
+                self._transfer_emulated_s += transfer.seconds if transfer else 0.0
+        self._accuracy = accuracy
+        self._notes["work"].append(
+            {
+                "aggregate_s": aggregate_s,
+                "accuracy": accuracy,
+                "averaged": [update.client for _, update, _ in ended if update.staleness is not None],
+                "clients": [work.to_note() for work, _, _ in ended],
+            }
+        )
+
+    def close(self, ended_s: float, unfinished: Sequence[_Ended]) -> None:
+        """Asynchronous training is over at *ended_s*, and what was under way then came to nothing."""
+        self.clock_s = ended_s
+        if unfinished:
+            self.add_updates(unfinished, None, self._accuracy)
 
     def done(self) -> CellDone:
         """The cell is complete."""

@@ -46,6 +46,10 @@ class ClientWork:
     source: dict[str, Source] = field(default_factory=dict)
     doubt: str = ""
 
+    def leave(self, after_s: float | None) -> None:
+        """Have the client go away so long after it is asked; None: it stays."""
+        self.plan = replace(self.plan, leaves_after_s=after_s)
+
     def to_note(self) -> dict[str, Any]:
         """Plain data; payloads become their sizes."""
         return asdict(replace(self, plan=self.plan.sized()))
@@ -86,6 +90,7 @@ def row_of(
     assert isinstance(plan.uplink, int)
     assert isinstance(plan.downlink, int)
     moved: Source = "measured" if engine == "mininet" else "modelled"
+    seconds: dict[str, Any] = {f"{part}_s": outcome.seconds[part] for part in PARTS}
     because = "; ".join(filter(None, (work.doubt, played.untrusted.get(plan.client, ""))))
     return Row(
         run=run,
@@ -106,7 +111,7 @@ def row_of(
         downlink_rate_bps=fleet.downlink.rate_bps,
         codec=work.codec,
         started_s=started_s,
-        **{f"{part}_s": outcome.seconds[part] for part in PARTS},
+        **seconds,
         round_s=played.outcome.round_s,
         update_bytes=work.update_bytes,
         payload_bytes=plan.uplink,

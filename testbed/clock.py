@@ -31,6 +31,7 @@ class EmulatedNetwork(Protocol):
 
     def start(self, request: FlowRequest) -> None: ...
     def wait(self, timeout_s: float) -> list[FlowResult]: ...
+    def abort(self, request: FlowRequest, reason: str) -> None: ...
 
 
 class ModelledNetwork(Protocol):
@@ -39,6 +40,7 @@ class ModelledNetwork(Protocol):
     def start(self, request: FlowRequest, at_s: float) -> None: ...
     def next_completion_s(self) -> float: ...
     def advance(self, to_s: float) -> list[FlowResult]: ...
+    def abort(self, request: FlowRequest, at_s: float, reason: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,9 @@ class Transfer:
 class TransferEvent(Event):
     """Succeeds with a `Transfer` when the flow has ended, well or badly."""
 
-    def __init__(self, env: FlowEnvironment, flow_id: int) -> None:
+    def __init__(self, env: FlowEnvironment, request: FlowRequest) -> None:
         super().__init__(env)
-        self.flow_id = flow_id
+        self.request = request
         self.started_s: float = env.now
 
 
@@ -96,18 +98,32 @@ class FlowEnvironment(simpy.Environment):
         self._flows: dict[int, TransferEvent] = {}
         self._flow_ids = itertools.count() if flow_ids is None else flow_ids
 
-    def transfer(self, client: str, direction: Direction, payload: bytes | int) -> TransferEvent:
+    def transfer(
+        self,
+        client: str,
+        direction: Direction,
+        payload: bytes | int,
+        *,
+        cut_after_bytes: int | None = None,
+    ) -> TransferEvent:
         """Start to send *payload* now; the returned event succeeds with a `Transfer`.
 
         Args:
             client: the client's name in the topology.
             direction: ``"uplink"`` (client to server) or ``"downlink"``.
             payload: the bytes that cross the link, at least one; over modelled links their number will do.
+            cut_after_bytes: the client's connection is lost when so many have arrived; None: it holds.
         """
-        event = TransferEvent(self, next(self._flow_ids))
-        self._flows[event.flow_id] = event
-        self._start(FlowRequest(event.flow_id, client, direction, payload))
+        request = FlowRequest(next(self._flow_ids), client, direction, payload, cut_after_bytes)
+        event = TransferEvent(self, request)
+        self._flows[request.flow_id] = event
+        self._start(request)
         return event
+
+    def abort(self, event: TransferEvent, reason: str) -> None:
+        """End a transfer now, and with it the client's connection; the event comes, failed for *reason*."""
+        if event.request.flow_id in self._flows:
+            self._abort(event.request, reason)
 
     @property
     def in_flight(self) -> int:
@@ -115,6 +131,9 @@ class FlowEnvironment(simpy.Environment):
         return len(self._flows)
 
     def _start(self, request: FlowRequest) -> None:
+        raise NotImplementedError
+
+    def _abort(self, request: FlowRequest, reason: str) -> None:
         raise NotImplementedError
 
     def _finish(self, result: FlowResult, at_s: float, start_lag_s: float, dilation: float) -> None:
@@ -135,6 +154,9 @@ class ModelledEnvironment(FlowEnvironment):
 
     def _start(self, request: FlowRequest) -> None:
         self._network.start(request, self.now)
+
+    def _abort(self, request: FlowRequest, reason: str) -> None:
+        self._network.abort(request, self.now, reason)
 
     def step(self) -> None:
         """Process the next event; completions of the model come in their order among SimPy's events."""
@@ -189,6 +211,9 @@ class EmulatedEnvironment(FlowEnvironment):
                 raise ValueError(f"dilation is a positive number, got {self._k}")
             self._anchor_s, self._anchor_wall = self.now, self._wall()
         self._network.start(request)
+
+    def _abort(self, request: FlowRequest, reason: str) -> None:
+        self._network.abort(request, reason)
 
     def _due_wall(self, at_s: float) -> float:
         return self._anchor_wall + (at_s - self._anchor_s) / self._k

@@ -20,7 +20,9 @@ from testbed.errors import ScenarioErrors, ScenarioProblem
 from testbed.learning.errors import LearningError
 from testbed.progress import Mode
 from testbed.record import read_results
-from testbed.scenario import Scenario, Sweep, load
+from testbed.scenario import Engine, Scenario, Sweep, load
+from testbed.scenario_schema import SCENARIO
+from testbed.schema_record import broken_rules
 from testbed.summary import summarise
 from testbed.tables import console
 
@@ -60,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
 
 def validate(options: argparse.Namespace) -> int:
     """`testbed validate`: one repeat of every variant; the modelled beside the emulated transfer of each flow."""
-    scenario = _read(options.scenario).with_engine("mininet")
+    scenario = _on(_read(options.scenario), "mininet")
     scenario = replace(scenario, sweep=replace(scenario.sweep, repeats=1, work="drawn"))
     sweeps.require(scenario)
     if options.dilation:
@@ -230,10 +232,20 @@ def _read(path: Path) -> Scenario:
         ) from None
 
 
+def _on(scenario: Scenario, engine: Engine) -> Scenario:
+    """*scenario* on another engine than its file says; ScenarioErrors where it makes no sense there."""
+    moved = scenario.with_engine(engine)
+    file = scenario.source or scenario.name
+    broken = dict.fromkeys(rule for cell in moved.cells() for rule in broken_rules(SCENARIO, cell.scenario))
+    if broken:
+        raise ScenarioErrors(file, [ScenarioProblem(file, 1, 1, path, message) for path, message in broken])
+    return moved
+
+
 def _load(options: argparse.Namespace) -> Scenario:
     scenario = _read(options.scenario)
     if options.engine:
-        scenario = scenario.with_engine(options.engine)
+        scenario = _on(scenario, options.engine)
     try:
         sweeps.require(scenario)
     except CapabilityError as error:

@@ -86,3 +86,31 @@ class ResultsExistError(TestbedError):
 
     def __str__(self) -> str:
         return f"{self.path} exists already and results are never overwritten; choose another folder or resume it"
+
+
+class NobodyAvailableError(TestbedError):
+    """A round cannot begin, as no client will ever be there again."""
+
+    def __init__(self, at_s: float) -> None:
+        super().__init__(at_s)
+        self.at_s = at_s
+
+    def __str__(self) -> str:
+        return (
+            f"no client is available from {self.at_s:.6g} s of the cell on, and rounds are left; let the fleets' "
+            "'availability' repeat ('every'), reach further, or ask for fewer rounds"
+        )
+
+
+class NothingArrivesError(TestbedError):
+    """Asynchronous training in which clients are asked again and again, and no update ever comes of it."""
+
+    def __init__(self, made: int, wanted: int, reason: str) -> None:
+        super().__init__(made, wanted, reason)
+        self.made, self.wanted, self.reason = made, wanted, reason
+
+    def __str__(self) -> str:
+        return (
+            f"only {self.made} of {self.wanted} models could be made: every client's updates are lost, again and "
+            f"again; the last one: {self.reason}"
+        )

@@ -93,11 +93,14 @@ def pair_up(rows: Iterable[Row]) -> list[Pairing]:
     """All pairs by group, groups in the order of their first row.
 
     A coded row's partner is the raw row of the same repeat, round, client, rate and setting; of several (a sweep over
-    bounds sends raw bytes once a bound) the one measured nearest in time.
+    bounds sends raw bytes once a bound) the one measured nearest in time. Asynchronous updates are left out: each began
+    from a model of its own, and the two sides would not be the same update.
     """
     raw: dict[tuple[object, ...], list[Row]] = defaultdict(list)
     coded: dict[Group, list[Row]] = defaultdict(list)
     for row in rows:
+        if row.model_version is not None:
+            continue
         if row.codec.id == RAW:
             raw[_key(row)].append(row)
         else:

@@ -18,7 +18,7 @@ from testbed.record import CellDone, Row, read_results
 from testbed.row import Source
 from testbed.scenario import Scenario, loads
 
-# What of a scenario decides nothing about the work of its clients. With the policy `auto` the links decide, too.
+# What of a scenario decides nothing about the work of its clients, unless the links decide, too (`_bound_to_links`).
 _NETWORK = ("name", "description", "network", "sweep")
 _POLICY = ("deadline", "take")
 _LEARNING = ("evaluate", "data_dir")
@@ -74,8 +74,8 @@ class Recording:
         alike = self._cells.get(_key(cell))
         if not alike:
             why = "replay changes the network, links, deadline and take, nothing else"
-            if cell.scenario.compression.policy == "auto":
-                why = "the policy 'auto' decides by the links, so that only deadline and take may change"
+            if _bound_to_links(cell.scenario):
+                why = f"{_bound_to_links(cell.scenario)}, so that only deadline and take may change"
             where = f"cell {cell.index} ({cell.label})" if cell.label else f"cell {cell.index}"
             raise RecordError(str(self.folder), f"{where} has other work than any recorded one; {why}")
         values = cell.to_dict()["values"]
@@ -86,6 +86,12 @@ class Recording:
     def require(self, scenario: Scenario) -> None:
         """Raise RecordError where a cell of *scenario* cannot be replayed from this run; before anything starts."""
         for cell in scenario.cells():
+            if cell.scenario.rounds_policy.kind == "async":
+                raise RecordError(
+                    str(self.folder),
+                    "asynchronous training is not replayed: whose upload was there first decides which model is "
+                    "trained on, so another network would mean other work",
+                )
             self.rounds(cell)
         if scenario.network.engine == "mininet" and not self.payloads.exists:
             raise RecordError(
@@ -155,10 +161,19 @@ def _rounds(done: CellDone, folder: Path) -> tuple[RecordedRound, ...]:
         ) from error
 
 
+def _bound_to_links(scenario: Scenario) -> str:
+    """Why other links would mean other work; empty where they would not."""
+    if scenario.compression.policy == "auto":
+        return "the policy 'auto' decides by the links"
+    if any(fleet.availability for fleet in scenario.fleets):
+        return "who is available hangs on how long the rounds before took"
+    return ""
+
+
 def _key(cell: Cell) -> str:
     """Equal for cells whose clients do the same work."""
     data: dict[str, Any] = cell.scenario.to_dict()
-    network = data["network"] if cell.scenario.compression.policy == "auto" else None
+    network = data["network"] if _bound_to_links(cell.scenario) else None
     del data["network"]["dilation"], data["network"]["timeout"]
     for name in _NETWORK:
         del data[name]

@@ -60,6 +60,10 @@ class Row:
         energy_j: what the round costs the client's device: an estimate (`testbed.energy`), the sum of the four that
             follow (training; coding; transfers with the radio; waiting); None where no source says what it draws.
         accuracy: of the global model after this round, 0 to 1; the same for all clients; None if not evaluated.
+        model_version, staleness: of asynchronous updates: the version of the model that the client trained on (0 is the
+            first), and how many versions the model had gone on when the update entered it (None where it did not).
+            There *round* is the model that it entered, or the one being made when it was lost, and *round_s* its own
+            way from being asked until it was in the model. None in synchronous rounds.
     """
 
     run: str
@@ -102,6 +106,8 @@ class Row:
     energy_radio_j: float | None = None
     energy_wait_j: float | None = None
     reference: bool = False
+    model_version: int | None = None
+    staleness: int | None = None
     source: Mapping[str, Source] = field(default_factory=dict)
     values: Mapping[str, str] = field(default_factory=dict)
     spans: tuple[tuple[str, float, float], ...] = ()

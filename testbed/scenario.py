@@ -16,6 +16,7 @@ from devices.energy import Radio
 from devices.profile import DeviceProfile
 from fedsz.bound import ErrorBound
 from netem.link import AccessLink, LinkSpec, Topology
+from testbed.availability import Availability
 
 if TYPE_CHECKING:
     from testbed.cells import Cell
@@ -96,6 +97,7 @@ class Fleet:
         memory_bytes: ceiling of a client's memory; a client that exceeds it fails. None: all of the device's
             memory where *limits* is ``quota``, none where it is ``scale``.
         radio: what the device sends with, for the energy estimate; ``none`` leaves the radio out.
+        availability: when the clients are there to be asked; None: always.
     """
 
     name: str
@@ -106,6 +108,7 @@ class Fleet:
     limits: Literal["scale", "quota"] = "scale"
     memory_bytes: int | None = None
     radio: Radio = "none"
+    availability: Availability | None = None
 
     @property
     def profile(self) -> DeviceProfile:
@@ -210,19 +213,33 @@ class RoundPolicy:
     """Who takes part in a round and how long the server waits.
 
     Attributes:
+        kind: ``sync``, the server averages when all that it awaits have arrived (FedAvg); ``async``, clients train
+            without waiting for each other and the server averages whenever *buffer* updates have arrived (FedBuff).
         deadline_s: the server stops waiting this long after the round's first byte; None waits for all.
         sample: fraction of all clients that is asked each round (at least one); None asks all or *ask*.
         ask: how many are asked; None for all. Not together with *sample*.
         take: the round ends with this many arrivals; the rest are dropped. None for all that were asked.
         dropout: chance that an asked client falls silent in this round.
+        crash: chance that an asked client dies in the middle of its upload.
+        crash_at: the share of the upload's bytes that arrives before; None draws it evenly for each crash.
+        buffer, concurrency: of ``async``: updates in one average; how many clients are at work at any time (None: all).
+        staleness_exponent: of ``async``: an update that was trained on a model tau versions old weighs
+            (1 + tau) ** -staleness_exponent; 0.5 is FedBuff's, 0 takes no notice.
+        server_lr: of ``async``: how far the model moves along the mean of the buffer.
     """
 
-    kind: Literal["sync"] = "sync"
+    kind: Literal["sync", "async"] = "sync"
     deadline_s: float | None = None
     sample: float | None = None
     ask: int | None = None
     take: int | None = None
     dropout: float = 0.0
+    crash: float = 0.0
+    crash_at: float | None = None
+    buffer: int = 10
+    concurrency: int | None = None
+    staleness_exponent: float = 0.5
+    server_lr: float = 1.0
 
     def asked(self, clients: int) -> int:
         """How many of *clients* are asked in a round."""

@@ -17,6 +17,7 @@ from testbed.scenario_schema import (
     SCENARIO,
     SWEEP,
 )
+from testbed.schema_availability import AVAILABILITY
 from testbed.schema_record import REQUIRED, Record
 
 SECTIONS: dict[str, Record] = {
@@ -26,6 +27,7 @@ SECTIONS: dict[str, Record] = {
     "`network.server`": ACCESS_LINK,
     "`fleets[]`": FLEET,
     "`uplink`, `downlink`": LINK,
+    "`availability`": AVAILABILITY,
     "`compression`": COMPRESSION,
     "`rounds_policy`": ROUND_POLICY,
     "`devices`": DEVICE_OPTIONS,

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 
 from testbed import fidelity
 from testbed.crossover import crossovers, write_crossovers
@@ -77,6 +78,12 @@ def _beliefs(results: Results) -> list[str]:
     engines = {row.engine for row in results.rows}
     if engines == {"model"}:
         lines.append("Transfer times were MODELLED, not measured; work was measured.")
+    stale = [row.staleness for row in results.rows if row.staleness is not None]
+    if stale:
+        lines.append(
+            f"{len(stale)} asynchronous updates: staleness {min(stale)} to {max(stale)}, mean "
+            f"{fmean(stale):.2f} versions of the model"
+        )
     note = results.manifest.get("data_note")
     if note:
         lines.append(f"Data: {note}")

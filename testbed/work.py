@@ -25,6 +25,7 @@ from devices.profile import DeviceProfile, Work
 from devices.worker import Worker
 from testbed.coding import CodecSettings, State, decode_update, digest_of, encode_update
 from testbed.learning.aggregate import fedavg
+from testbed.learning.buffered import fedbuff
 from testbed.learning.data import cached_dataset, load_or_fallback
 from testbed.learning.federation import with_samples
 from testbed.learning.models import ModelSpec, initial_state
@@ -200,6 +201,24 @@ class Workbench:
 
         key = ("average", *((model.digest, weight) for model, weight in updates))
         return self._run(key, work, 1.0, rng, fresh=False)
+
+    def merge(
+        self,
+        model: Model,
+        updates: Sequence[tuple[Model, Model, float]],
+        server_lr: float,
+        rng: np.random.Generator,
+    ) -> Timed[Model]:
+        """The model after a buffer of asynchronous *updates*; see `testbed.learning.buffered.fedbuff`."""
+
+        def work() -> _Measured:
+            given = [(base.state, update.state, weight) for base, update, weight in updates]
+            state, took = self._server().call_as("aggregating", fedbuff, model.state, given, server_lr)
+            merged = Model.of(state)
+            return _Measured(merged, (took.wall_s,), merged.nbytes)
+
+        buffer = tuple((base.digest, update.digest, weight) for base, update, weight in updates)
+        return self._run(("merge", model.digest, buffer, server_lr), work, 1.0, rng, fresh=False)
 
     def accuracy(self, model: Model, samples: int | None) -> float:
         """Share of the held-out images that *model* gets right; not part of any round's time."""

@@ -61,6 +61,10 @@ class VirtualLinks:
         self._told = [result for result in self._told if result not in told]
         return told
 
+    def abort(self, request: FlowRequest, reason: str) -> None:
+        self._collect(self.wall_s)
+        self._network.abort(request, self.wall_s, reason)
+
     def digests(self) -> dict[int, str]:
         return self._digests
 
