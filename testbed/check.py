@@ -15,6 +15,8 @@ from devices.limits import controllers
 from netem.capabilities import capabilities
 from testbed.learning.data import DATASETS, load_dataset
 from testbed.learning.errors import DatasetMissingError, LearningError
+from testbed.link_check import check_links
+from testbed.sweep import state_dir
 from testbed.tables import console
 
 # A worker with PyTorch and a small model, twice (client and server), and the emulation around it.
@@ -80,8 +82,12 @@ def _data(name: str) -> Finding:
         return Finding(f"data: {name}", False, costs, str(damaged))
 
 
-def check() -> int:
-    """Print every finding; 0 whatever they are, as a machine without root is no failure."""
+def check(*, quick: bool = False) -> int:
+    """Print every finding; 0 whatever they are, as a machine without root is no failure.
+
+    Args:
+        quick: leave out what takes more than a second, the measured links.
+    """
     table = Table(title="What this machine can do", title_justify="left", show_lines=False)
     for heading in ("", "capability", "found", "what its absence costs", "fix"):
         table.add_column(heading, overflow="fold")
@@ -94,4 +100,8 @@ def check() -> int:
     out.print(table)
     if missing:
         out.print(f"{missing} missing; everything else works without them", highlight=False)
+    if quick:
+        out.print("Links were not measured (--quick).", highlight=False)
+    else:
+        check_links(state_dir(), out)
     return 0

@@ -132,7 +132,12 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("schema", help="print the JSON Schema of scenarios, for editors")
     completion = commands.add_parser("completion", help="print a shell's completion of these commands")
     completion.add_argument("shell", choices=("bash", "zsh"))
-    commands.add_parser("check", help="what this machine can and cannot do, and the fix for each")
+    check = commands.add_parser(
+        "check", help="what this machine can and cannot do, the fix for each, and how true its links are"
+    )
+    check.add_argument(
+        "--quick", action="store_true", help="do not measure links, which takes about 15 seconds"
+    )
     commands.add_parser("clean", help="remove what dead runs left behind: namespaces, links, control groups")
     return parser
 

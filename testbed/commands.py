@@ -205,10 +205,9 @@ def completion(options: argparse.Namespace) -> int:
 
 def check(options: argparse.Namespace) -> int:
     """`testbed check`."""
-    del options
     from testbed.check import check as look
 
-    return int(look())
+    return int(look(quick=options.quick))
 
 
 def clean(options: argparse.Namespace) -> int:
