@@ -111,9 +111,12 @@ class Worker:
     def call(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> tuple[R, Took]:
         """Run ``function(*args, **kwargs)`` in the child; its result and what it cost.
 
-        Raises: whatever the function raises, as itself, with the child's traceback as a note;
-            WorkerDiedError where the process ended; WorkerTimeoutError; NotImportableError; WorkerCallError
-            where the function raised something that pickle cannot carry.
+        Raises:
+            WorkerDiedError: the process ended.
+            WorkerTimeoutError: it took too long.
+            NotImportableError: the child cannot find the function.
+            WorkerCallError: the function raised something that pickle cannot carry. Whatever else it raises arrives as
+                itself, with the child's traceback as a note.
         """
         return self.call_as(getattr(function, "__name__", repr(function)), function, *args, **kwargs)
 

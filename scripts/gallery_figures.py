@@ -1,0 +1,282 @@
+"""The pictures of docs/gallery.md: each function takes a run's results and returns a Matplotlib figure."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from netem.trace import read_trace
+from netem.units import format_rate, parse_rate
+from testbed.plot import split_figure
+from testbed.plot_rounds import timeline_figure
+from testbed.record import PARTS, Results, Row
+from testbed.scenario import loads
+from testbed.split import Summary, summarise
+from testbed.style import PAPER, PART_COLOURS, PART_HATCHES, drawn, looks
+
+SHOWN = ("train", "compress", "uplink", "decompress", "wait")
+TRACES = {"walk": "a walk", "train": "a train ride", "edge": "the edge of a cell"}
+POLICY_LOOKS = {
+    "never": (PAPER.ink, "o", "-"),
+    "always": ("#d55e00", "s", (0, (5, 1.5))),
+    "auto": ("#0072b2", "^", "-"),
+}
+
+
+def coding_s(row: Row) -> float:
+    """What a codec can change."""
+    return row.compress_s + row.uplink_s + row.decompress_s
+
+
+def rate_words(rate_bps: float) -> str:
+    return format_rate(rate_bps)
+
+
+def summaries(results: Results) -> list[Summary]:
+    """Points of the sweep that have a usable row."""
+    return [item for item in summarise(results.rows) if item.used]
+
+
+def split(results: Results) -> Figure:
+    """The picture of the report, for scenarios without one of their own."""
+    return split_figure(results.rows)
+
+
+def memory(results: Results) -> Figure:
+    """The timeline of a round; who was killed has no bar, and the picture says so."""
+    figure = timeline_figure(results.rows)
+    assert figure is not None
+    failed = sorted({(row.client, row.reason) for row in results.rows if row.status == "failed"})
+    for axes in figure.axes:
+        names = [label.get_text() for label in axes.get_yticklabels()]
+        for client, reason in failed:
+            if client in names:
+                axes.text(
+                    0.01,
+                    names.index(client),
+                    reason,
+                    va="center",
+                    color="#b00020",
+                    transform=axes.get_yaxis_transform(),
+                )
+    return figure
+
+
+def contention(results: Results) -> Figure:
+    """Upload and whole round over the server's rate."""
+    axis = "network.server.downlink.rate"
+    rates = sorted({parse_rate(row.values[axis]) for row in results.rows})
+    look = looks(row.codec for row in results.rows)
+    with drawn():
+        figure = Figure(figsize=(9.2, 3.7), layout="constrained")
+        panels = figure.subplots(1, 2)
+        for axes, title, value in zip(
+            panels,
+            ("six uploads at once", "the whole round"),
+            (lambda row: row.uplink_s, lambda row: row.round_s),
+            strict=True,
+        ):
+            for codec, style in look.items():
+                groups = [
+                    [
+                        value(row)
+                        for row in results.rows
+                        if row.usable and row.codec == codec and parse_rate(row.values[axis]) == rate
+                    ]
+                    for rate in rates
+                ]
+                _line(axes, [rate / 1e6 for rate in rates], groups, style.colour, style.marker, style.dashes, style.name)
+            _logarithmic(axes, [rate / 1e6 for rate in rates])
+            axes.set_title(title)
+            axes.set_xlabel("the server takes in (Mbit/s)")
+        panels[0].set_ylabel("seconds (median and quartiles)")
+        panels[1].legend()
+    return figure
+
+
+def mixed(results: Results) -> Figure:
+    """Time of an update over the uplink's rate, a line a policy."""
+    rates = sorted({row.uplink_rate_bps for row in results.rows})
+    with drawn():
+        figure = Figure(figsize=(7.4, 4.0), layout="constrained")
+        axes = figure.subplots()
+        for policy in dict.fromkeys(row.values["policy"] for row in results.rows):
+            colour, marker, dashes = POLICY_LOOKS[policy]
+            groups = [
+                [
+                    coding_s(row)
+                    for row in results.rows
+                    if row.usable and row.values["policy"] == policy and row.uplink_rate_bps == rate
+                ]
+                for rate in rates
+            ]
+            _line(axes, [rate / 1e6 for rate in rates], groups, colour, marker, dashes, policy)
+        _logarithmic(axes, [rate / 1e6 for rate in rates])
+        axes.set_xlabel("uplink rate (Mbit/s)")
+        axes.set_ylabel("compress + send + decompress (s),\nmedian and quartiles")
+        axes.legend(title="when to compress")
+    return figure
+
+
+def stragglers(results: Results) -> Figure:
+    """Stacked bars: a laptop's and a slow client's mean round for each deadline and codec."""
+    axis = "rounds_policy.deadline"
+    settings = list(dict.fromkeys((row.values[axis], row.codec) for row in results.rows))
+    look = looks(row.codec for row in results.rows)
+    fleets = list(dict.fromkeys(row.fleet for row in results.rows))
+    with drawn():
+        figure = Figure(figsize=(9.2, 3.5), layout="constrained")
+        grid = figure.subplots(1, len(fleets), sharex=True, sharey=True)
+        for axes, fleet in zip(grid, fleets, strict=True):
+            for place, (deadline, codec) in enumerate(settings):
+                rows = [
+                    row
+                    for row in results.rows
+                    if (row.fleet, row.values[axis], row.codec) == (fleet, deadline, codec) and row.trusted
+                ]
+                _bar(axes, place, [row for row in rows if row.status == "ok"] or rows)
+                dropped = sum(row.status == "dropped" for row in rows)
+                if dropped:
+                    ends = statistics.fmean(row.round_s for row in rows)
+                    axes.text(ends, place, f" dropped {dropped} of {len(rows)}", va="center", color="#b00020")
+            axes.set_title(f"a client of {fleet}")
+            axes.set_xlabel("seconds (mean)")
+            axes.grid(visible=True, axis="x")
+        grid[0].set_yticks(
+            range(len(settings)),
+            [
+                f"{'no deadline' if deadline in ('null', 'None') else 'deadline ' + deadline}, {look[codec].name}"
+                for deadline, codec in settings
+            ],
+        )
+        grid[0].invert_yaxis()
+        figure.legend(handles=_handles(), loc="outside lower center", ncols=len(PARTS), handlelength=1.4)
+    return figure
+
+
+def traces(results: Results) -> Figure:
+    """Above the rate of each trace over time, below the uploads made over it, at the instant they began."""
+    scenario = loads(json.dumps(results.manifest["scenario"]), "run.json")
+    look = looks(row.codec for row in results.rows)
+    with drawn():
+        figure = Figure(figsize=(9.6, 5.2), layout="constrained")
+        grid = figure.subplots(2, len(scenario.fleets), sharex=True, sharey="row", height_ratios=(1, 1.25))
+        end = max(row.started_s + row.round_s for row in results.rows)
+        for column, fleet in enumerate(scenario.fleets):
+            rate, uploads = grid[0][column], grid[1][column]
+            times, rates = _steps(fleet.uplink.trace, end)
+            rate.fill_between(times, rates, step="post", color="#0072b2", alpha=0.35, linewidth=0)
+            rate.step(times, rates, where="post", color="#0072b2", linewidth=0.9)
+            rate.set_title(TRACES.get(fleet.name, fleet.name))
+            for codec, style in look.items():
+                mine = [row for row in results.rows if row.usable and (row.fleet, row.codec) == (fleet.name, codec)]
+                uploads.plot(
+                    [_upload_began(row) for row in mine],
+                    [row.uplink_s for row in mine],
+                    color=style.colour,
+                    marker=style.marker,
+                    linestyle="none",
+                    markersize=5,
+                    alpha=0.8,
+                    label=style.name,
+                )
+            uploads.set_yscale("log")
+            uploads.grid(visible=True)
+            uploads.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            uploads.set_xlabel("emulated seconds")
+        grid[0][0].set_ylabel("uplink (Mbit/s)")
+        grid[1][0].set_ylabel("upload (s)")
+        handles, labels = grid[1][0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    return figure
+
+
+def _upload_began(row: Row) -> float:
+    starts = [start for name, start, _ in row.timeline() if name == "uplink"]
+    return row.started_s + (starts[0] if starts else 0.0)
+
+
+def _steps(trace: object, end_s: float) -> tuple[list[float], list[float]]:
+    """Instants and Mbit/s of *trace* up to *end_s*, repeated as it repeats itself."""
+    times, rates = [], []
+    turn = 0.0
+    while turn <= end_s:
+        for at, rate in zip(trace.times_s, trace.rates_bps, strict=True):
+            if turn + at <= end_s:
+                times.append(turn + at)
+                rates.append(rate / 1e6)
+        turn += trace.length_s
+    return [*times, end_s], [*rates, rates[-1]]
+
+
+def _line(
+    axes: Axes,
+    at: Sequence[float],
+    groups: Sequence[Sequence[float]],
+    colour: str,
+    marker: str,
+    dashes: object,
+    label: str,
+) -> None:
+    """Medians with a band from quartile to quartile; points without a row are left out."""
+    full = [(place, group) for place, group in zip(at, groups, strict=True) if group]
+    where = [place for place, _ in full]
+    ends = [np.percentile(group, [25, 75]) for _, group in full]
+    low, high = [float(end[0]) for end in ends], [float(end[1]) for end in ends]
+    axes.fill_between(where, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.plot(
+        where,
+        [statistics.median(group) for _, group in full],
+        color=colour,
+        marker=marker,
+        linestyle=dashes,
+        markersize=5,
+        linewidth=1.6,
+        label=label,
+    )
+
+
+def _logarithmic(axes: Axes, ticks: Sequence[float]) -> None:
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.grid(visible=True, which="major")
+    plain = FuncFormatter(lambda value, _: f"{value:g}")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(plain)
+        axis.set_minor_formatter(NullFormatter())
+    low, high = axes.get_ylim()
+    if high / low < 100:  # powers of ten alone would label one tick or two
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.set_xticks(list(ticks))
+    axes.minorticks_off()
+
+
+def _bar(axes: Axes, place: int, rows: Sequence[Row]) -> None:
+    start = 0.0
+    for name in PARTS:
+        seconds = statistics.fmean(row.seconds(name) for row in rows) if rows else 0.0
+        axes.barh(
+            place, seconds, left=start, height=0.8, color=PART_COLOURS[name], hatch=PART_HATCHES.get(name),
+            edgecolor=PAPER.ink, linewidth=0.4,
+        )  # fmt: skip
+        start += seconds
+
+
+def _handles() -> list[Patch]:
+    return [
+        Patch(
+            facecolor=PART_COLOURS[name],
+            hatch=PART_HATCHES.get(name, ""),
+            edgecolor=PAPER.ink,
+            linewidth=0.4,
+            label=name,
+        )
+        for name in PARTS
+    ]
