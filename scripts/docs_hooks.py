@@ -67,7 +67,9 @@ def _usage(command: argparse.ArgumentParser) -> str:
 
 
 def _names(item: argparse.Action) -> str:
-    metavar = item.metavar or ("{" + ",".join(map(str, item.choices)) + "}" if item.choices else item.dest.upper())
+    metavar = item.metavar or (
+        "{" + ",".join(map(str, item.choices)) + "}" if item.choices else item.dest.upper()
+    )
     if not item.option_strings:
         return f"`{metavar if item.metavar or item.choices else item.dest}`"
     value = "" if item.nargs == 0 else f" {metavar}"

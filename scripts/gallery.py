@@ -1,11 +1,12 @@
 """Pictures and tables of docs/gallery.md, made from result folders.
 
-    python -m scripts.gallery results/gallery --run            # run every scenario that has no folder there yet, then draw
+    python -m scripts.gallery results/gallery --run            # run what has no folder there yet, then draw
     python -m scripts.gallery results/gallery --run stragglers # only some of them
     python -m scripts.gallery results/gallery                  # draw again from what is there
 
-`results/gallery/NAME` is the result folder of `scenarios/NAME.yaml`. A scenario writes `docs/gallery/NAME.png`, and the part of
-the page between its two comments; what stands outside of them is written by hand.
+`results/gallery/NAME` is the result folder of `scenarios/NAME.yaml`. Each gives `docs/gallery/NAME.png` and the part of
+the page between its two comments; what stands outside of them is written by hand. A scenario that `KNOWN` does not
+name gets the report's split of the round.
 """
 
 from __future__ import annotations
@@ -78,8 +79,9 @@ def provenance(results: Results) -> str:
     rows, doubted = len(results.rows), sum(not row.trusted for row in results.rows)
     links = "modelled" if {row.engine for row in results.rows} == {"model"} else "emulated"
     return (
-        f"*One run on {machine['cores']} cores of a virtual machine ({machine['cpu']}), links {links}: {len(results.cells)} "
-        f"cells and {rows} client-rounds in {wall_s:.0f} s, {doubted or 'none'} of them not trusted and left out.*"
+        f"*One run on {machine['cores']} cores of a virtual machine ({machine['cpu']}), links {links}: "
+        f"{len(results.cells)} cells and {rows} client-rounds in {wall_s:.0f} s, {doubted or 'none'} of them not "
+        "trusted and left out.*"
     )
 
 
@@ -189,7 +191,7 @@ def trace_table(results: Results) -> Lines:
             line.append(
                 ", ".join(
                     seconds_text(value)
-                    for value in (found[:1] + [statistics.median(found)] + found[-1:] if found else [])
+                    for value in ([found[0], statistics.median(found), found[-1]] if found else [])
                 )
                 or "-"
             )

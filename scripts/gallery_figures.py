@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from netem.trace import read_trace
 from netem.units import format_rate, parse_rate
 from testbed.plot import split_figure
 from testbed.plot_rounds import timeline_figure
@@ -92,7 +91,15 @@ def contention(results: Results) -> Figure:
                     ]
                     for rate in rates
                 ]
-                _line(axes, [rate / 1e6 for rate in rates], groups, style.colour, style.marker, style.dashes, style.name)
+                _line(
+                    axes,
+                    [rate / 1e6 for rate in rates],
+                    groups,
+                    style.colour,
+                    style.marker,
+                    style.dashes,
+                    style.name,
+                )
             _logarithmic(axes, [rate / 1e6 for rate in rates])
             axes.set_title(title)
             axes.set_xlabel("the server takes in (Mbit/s)")
@@ -176,7 +183,11 @@ def traces(results: Results) -> Figure:
             rate.step(times, rates, where="post", color="#0072b2", linewidth=0.9)
             rate.set_title(TRACES.get(fleet.name, fleet.name))
             for codec, style in look.items():
-                mine = [row for row in results.rows if row.usable and (row.fleet, row.codec) == (fleet.name, codec)]
+                mine = [
+                    row
+                    for row in results.rows
+                    if row.usable and (row.fleet, row.codec) == (fleet.name, codec)
+                ]
                 uploads.plot(
                     [_upload_began(row) for row in mine],
                     [row.uplink_s for row in mine],
