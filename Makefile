@@ -1,5 +1,5 @@
 # Two commands matter: `make sweep` (the main job) and `make test`. Both set up what they need first.
-.PHONY: help setup setup-tests sweep test test-provision check lint lock clean
+.PHONY: help setup setup-tests sweep docs test test-provision check lint lock clean
 
 PYTHON ?= python3
 SCENARIO ?= scenarios/quickstart.yaml
@@ -8,6 +8,7 @@ ARGS ?=
 help:
 	@echo 'make sweep   set up everything and sweep the bandwidth of $(SCENARIO)'
 	@echo 'make test    set up everything and run all tests'
+	@echo 'make docs    build the documentation into site/index.html'
 	@echo 'make check   what this machine can and cannot do'
 	@echo 'make lint    ruff and mypy'
 	@echo 'make clean   remove what dead runs left behind (namespaces, links, cgroups)'
@@ -24,6 +25,10 @@ setup-tests:
 
 test: setup-tests lint
 	@.venv/bin/python -m pytest $(ARGS)
+
+# Strictly: a broken link or docstring fails. Opens from the file system: site/index.html.
+docs: setup-tests
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --quiet && echo 'built site/index.html'
 
 # Several minutes and gigabytes, as root: scripts/provision.sh in a bare Debian made for it.
 test-provision:

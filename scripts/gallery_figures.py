@@ -153,7 +153,7 @@ def stragglers(results: Results) -> Figure:
                 if dropped:
                     ends = statistics.fmean(row.round_s for row in rows)
                     axes.text(ends, place, f" dropped {dropped} of {len(rows)}", va="center", color="#b00020")
-            axes.set_title(f"a client of {fleet}")
+            axes.set_title({"laptop": "a laptop", "slow": "a slow client"}.get(fleet, fleet))
             axes.set_xlabel("seconds (mean)")
             axes.grid(visible=True, axis="x")
         grid[0].set_yticks(

@@ -1,0 +1,132 @@
+"""Code blocks of Markdown pages, and how each kind is run.
+
+A block that a test cannot run (it takes root, minutes or a hypervisor) has a comment before it that says why, invisible
+to readers: ``<!-- not run: takes minutes -->``. What a Python block prints can be shown after it, under
+``<!-- output -->``, and then has to be exactly that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from testbed.cli import main
+from testbed.scenario import Scenario, loads
+
+ROOT = Path(__file__).resolve().parents[2]
+RUN = ("console", "python", "sh", "yaml")
+SHOWN = ("text", "json", "csv")
+_BLOCK = re.compile(
+    r'^(?:<!-- (?P<mark>not run: [^>]+|output) -->\n)?```(?P<language>\w*)(?: title="(?P<title>[^"]+)")?\n(?P<code>.*?)^```$',
+    re.DOTALL | re.MULTILINE,
+)
+# What a fragment of a scenario is put into, to see whether it is one.
+_BASE: dict[str, Any] = {
+    "name": "page",
+    "learning": {"model": "cnn", "data": "digits", "max_steps": 1, "batch_size": 16, "test_samples": 50},
+    "network": {"engine": "model"},
+    "fleets": [
+        {
+            "name": "pi",
+            "count": 1,
+            "device": "raspberry-pi-4",
+            "uplink": "10 Mbit/s",
+            "downlink": "10 Mbit/s",
+        }
+    ],
+}
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block; *where* is its line."""
+
+    where: str
+    language: str
+    title: str | None
+    code: str
+    not_run: str | None
+    is_output: bool
+
+
+def blocks(page: Path) -> list[Block]:
+    """All blocks of *page*, in order."""
+    text = page.read_text(encoding="utf-8")
+    found = []
+    for match in _BLOCK.finditer(text):
+        mark = match["mark"] or ""
+        found.append(
+            Block(
+                f"{page.name}:{text.count(chr(10), 0, match.start()) + 1}",
+                match["language"],
+                match["title"],
+                match["code"],
+                mark.removeprefix("not run: ") if mark.startswith("not run: ") else None,
+                mark == "output",
+            )
+        )
+    return found
+
+
+def run_page(page: Path, folder: Path) -> str:
+    """Run the blocks of *page* in order in *folder*; everything that they print. AssertionError where one fails."""
+    names: dict[str, Any] = {"__name__": "page"}
+    printed: list[str] = []
+    with contextlib.chdir(folder):
+        for block in blocks(page):
+            out = io.StringIO()
+            if block.is_output:
+                assert block.code == printed[-1], f"{block.where}: the page shows something else"
+                continue
+            if block.title and block.language in (*SHOWN, "yaml"):
+                Path(block.title).write_text(block.code, encoding="utf-8")
+            if block.not_run is None and block.language in RUN:
+                with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
+                    _run(block, names)
+            printed.append(out.getvalue())
+    return "\n".join(printed)
+
+
+def _run(block: Block, names: dict[str, Any]) -> None:
+    if block.language == "console":
+        for line in block.code.splitlines():
+            program, *arguments = shlex.split(line, comments=True)
+            assert program == "testbed", f"{block.where}: {line}"
+            assert main(arguments) == 0, f"{block.where}: {line}"
+    elif block.language == "python":
+        exec(compile(block.code, block.where, "exec"), names)
+    elif block.language == "sh":
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", block.code],
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{block.where}: {done.stderr}"
+    else:
+        scenario(block)
+
+
+def scenario(block: Block) -> Scenario:
+    """The scenario that a YAML block is, or that it becomes with what it leaves out; ScenarioErrors if it is none."""
+    data = YAML(typ="safe", pure=True).load(block.code)
+    assert isinstance(data, Mapping), block.where
+    text = block.code
+    if "name" not in data:
+        stream = io.StringIO()
+        YAML(typ="safe", pure=True).dump({**_BASE, **data}, stream)
+        text = stream.getvalue()
+    return loads(text, str(Path(block.title or "page.yaml").resolve()))
