@@ -14,7 +14,6 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from netem.units import format_rate, parse_rate
 from testbed.plot import split_figure
-from testbed.plot_rounds import timeline_figure
 from testbed.record import PARTS, Results, Row
 from testbed.scenario import loads
 from testbed.split import Summary, summarise
@@ -22,6 +21,7 @@ from testbed.style import PAPER, PART_COLOURS, PART_HATCHES, drawn, looks
 
 SHOWN = ("train", "compress", "uplink", "decompress", "wait")
 TRACES = {"walk": "a walk", "train": "a train ride", "edge": "the edge of a cell"}
+FAILED = "#b00020"
 POLICY_LOOKS = {
     "never": (PAPER.ink, "o", "-"),
     "always": ("#d55e00", "s", (0, (5, 1.5))),
@@ -49,22 +49,24 @@ def split(results: Results) -> Figure:
 
 
 def memory(results: Results) -> Figure:
-    """The timeline of a round; who was killed has no bar, and the picture says so."""
-    figure = timeline_figure(results.rows)
-    assert figure is not None
-    failed = sorted({(row.client, row.reason) for row in results.rows if row.status == "failed"})
-    for axes in figure.axes:
-        names = [label.get_text() for label in axes.get_yticklabels()]
-        for client, reason in failed:
-            if client in names:
-                axes.text(
-                    0.01,
-                    names.index(client),
-                    reason,
-                    va="center",
-                    color="#b00020",
-                    transform=axes.get_yaxis_transform(),
-                )
+    """A bar a client and codec; who was killed has no bar, and the picture says why."""
+    shown = list({(row.client, row.codec): row for row in results.rows}.values())
+    look = looks(row.codec for row in results.rows)
+    with drawn():
+        figure = Figure(figsize=(9.2, 1.4 + 0.42 * len(shown)), layout="constrained")
+        axes = figure.subplots()
+        for place, row in enumerate(shown):
+            if row.status == "ok":
+                _bar(axes, place, [row])
+                if not row.trusted:
+                    axes.text(row.round_s, place, " not trusted", va="center", color=FAILED)
+            else:
+                axes.text(0, place, f" {row.reason}", va="center", color=FAILED)
+        axes.set_yticks(range(len(shown)), [f"{row.device}, {look[row.codec].name}" for row in shown])
+        axes.invert_yaxis()
+        axes.grid(visible=True, axis="x")
+        axes.set_xlabel("seconds since the round began")
+        figure.legend(handles=_handles(), loc="outside lower center", ncols=len(PARTS), handlelength=1.4)
     return figure
 
 
@@ -152,7 +154,7 @@ def stragglers(results: Results) -> Figure:
                 dropped = sum(row.status == "dropped" for row in rows)
                 if dropped:
                     ends = statistics.fmean(row.round_s for row in rows)
-                    axes.text(ends, place, f" dropped {dropped} of {len(rows)}", va="center", color="#b00020")
+                    axes.text(ends, place, f" dropped {dropped} of {len(rows)}", va="center", color=FAILED)
             axes.set_title({"laptop": "a laptop", "slow": "a slow client"}.get(fleet, fleet))
             axes.set_xlabel("seconds (mean)")
             axes.grid(visible=True, axis="x")

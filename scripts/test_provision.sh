@@ -44,7 +44,7 @@ mapfile -t pip < <(env | grep '^PIP_' || true)
 env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root "${pip[@]}" chroot "$root" bash "$place/scripts/provision.sh" "$place"
 took "make setup and make check"
 # The small scenario of the tutorial, so that the answer is seen to come out as well.
-awk '/^\140\140\140yaml$/ { on = 1; next } /^\140/ { on = 0 } on' docs/tutorial.md >"$root$place/small.yaml"
+awk '/^\140\140\140yaml/ { on = 1; next } /^\140/ { on = 0 } on' docs/tutorial.md >"$root$place/small.yaml"
 env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root chroot "$root" bash -c '
     set -euo pipefail
     cd "$1"

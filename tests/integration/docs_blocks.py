@@ -28,7 +28,8 @@ ROOT = Path(__file__).resolve().parents[2]
 RUN = ("console", "python", "sh", "yaml")
 SHOWN = ("text", "json", "csv")
 _BLOCK = re.compile(
-    r'^(?:<!-- (?P<mark>not run: [^>]+|output) -->\n)?```(?P<language>\w*)(?: title="(?P<title>[^"]+)")?\n(?P<code>.*?)^```$',
+    r"^(?:<!-- (?P<mark>not run: [^>]+|output) -->\n)?"
+    r'```(?P<language>\w*)(?: title="(?P<title>[^"]+)")?\n(?P<code>.*?)^```$',
     re.DOTALL | re.MULTILINE,
 )
 # What a fragment of a scenario is put into, to see whether it is one.

@@ -1,4 +1,4 @@
-"""The documentation is run: every block of every page, in one folder that the tutorial fills first, as a reader would."""
+"""The documentation is run: every block of every page, in one folder that the tutorial fills first."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from devices import profile
 from devices.profile_file import write_profile
 from testbed.cells import apply, variants
 from testbed.cli import main
+from testbed.scenario_yaml import to_yaml
 
 DOCS = ROOT / "docs"
 TUTORIAL = DOCS / "tutorial.md"
@@ -83,14 +84,18 @@ def test_scenarios_that_no_command_runs_run_small(tmp_path: Path) -> None:
         whole = scenario(block)
         first = next(iter(variants(whole.sweep)))
         small = apply(whole, first).to_dict()
-        small["learning"] |= {"model": "cnn", "data": "digits", "rounds": 1, "max_steps": 1, "test_samples": 20}
+        small["learning"] |= {
+            "model": "cnn",
+            "data": "digits",
+            "rounds": 1,
+            "max_steps": 1,
+            "test_samples": 20,
+        }
         small["network"]["engine"] = "model"
         for fleet in small["fleets"]:
             fleet["count"] = 1
         small.pop("sweep", None)
         file = tmp_path / f"{number}.yaml"
-        from testbed.scenario_yaml import to_yaml
-
         file.write_text(to_yaml(small), encoding="utf-8")
         assert main(["run", str(file), "--quiet", "--out", str(tmp_path / str(number))]) == 0, block.where
 
