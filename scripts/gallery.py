@@ -20,9 +20,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from scripts import gallery_figures as figures
+from testbed.crossover import crossovers
 from testbed.plot import PNG_DPI
 from testbed.record import Results, Row, read_results
-from testbed.tables import seconds_text
+from testbed.tables import estimate_text, seconds_text
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "gallery.md"
@@ -218,6 +219,35 @@ def memory_table(results: Results) -> Lines:
     return row_lines(["device", "codec", "finished", "why not", "training (s)"], body)
 
 
+def side_information_table(results: Results) -> Lines:
+    """Ratio in each round, and up to which rate compressing pays, with and without the global model."""
+    rounds = sorted({row.round for row in results.rows})
+    rates = sorted({row.uplink_rate_bps for row in results.rows})
+    found = {
+        (item.codec, item.setting["compression.reference"]): item.measured
+        for item in crossovers(results.rows)
+    }
+    body = []
+    for codec, held in dict.fromkeys((row.codec, figures.held(row)) for row in results.rows):
+        if codec.id == "none":
+            continue
+        mine = usable(results, lambda row, c=codec, h=held: (row.codec, figures.held(row)) == (c, h))
+        ratios = [
+            [row.compression_ratio for row in mine if row.round == number and row.compression_ratio]
+            for number in rounds
+        ]
+        estimate = found.get((codec, held))
+        body.append(
+            [
+                f"{codec.id}, {'given the global model' if held == 'true' else 'alone'}",
+                *(f"{statistics.median(group):.2f}" if group else "-" for group in ratios),
+                estimate_text(estimate, rates, with_interval=False) if estimate else "-",
+            ]
+        )
+    heading = ["codec", *(f"ratio, round {number + 1}" for number in rounds), "pays below"]
+    return row_lines(heading, body)
+
+
 def split_table(results: Results) -> Lines:
     """The mean round, for scenarios that have no table of their own."""
     body = []
@@ -244,6 +274,11 @@ KNOWN = {
         trace_table,
         figures.traces,
         "Rate of each trace over time, and below it the uploads made over it",
+    ),
+    "side-information": (
+        side_information_table,
+        figures.side_information,
+        "Compression ratio by round, with and without the global model",
     ),
     "memory": (memory_table, figures.memory, "Which device gets through its training"),
 }

@@ -70,6 +70,56 @@ def memory(results: Results) -> Figure:
     return figure
 
 
+def held(row: Row) -> str:
+    """Whether the cell coded against the global model, ``true`` or ``false``; raw values and SZ2 cannot."""
+    return row.values["compression.reference"].lower()
+
+
+def side_information(results: Results) -> Figure:
+    """Ratio over rounds, and the time of an update over the uplink's rate."""
+    look = looks(row.codec for row in results.rows)
+    rates = sorted({row.uplink_rate_bps for row in results.rows})
+    rounds = sorted({row.round for row in results.rows})
+    with drawn():
+        figure = Figure(figsize=(9.2, 3.9), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        for codec, given in dict.fromkeys((row.codec, held(row)) for row in results.rows):
+            mine = [row for row in results.rows if row.usable and (row.codec, held(row)) == (codec, given)]
+            known = any(row.reference for row in mine)
+            if given == "true" and not known:
+                continue  # a codec that cannot use it: the same line again
+            style = look[codec]
+            label = f"{style.name}, given the global model" if known else style.name
+            colour = "#009e73" if known else style.colour
+            if codec.id != "none":
+                groups = [[row.compression_ratio for row in mine if row.round == number] for number in rounds]
+                _line(
+                    left,
+                    [number + 1 for number in rounds],
+                    groups,
+                    colour,
+                    style.marker,
+                    style.dashes,
+                    label,
+                )
+            groups = [[coding_s(row) for row in mine if row.uplink_rate_bps == rate] for rate in rates]
+            _line(right, [rate / 1e6 for rate in rates], groups, colour, style.marker, style.dashes, label)
+        left.set_xticks([number + 1 for number in rounds])
+        left.set_yscale("log")
+        left.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        left.yaxis.set_minor_formatter(NullFormatter())
+        left.grid(visible=True)
+        left.set_xlabel("round")
+        left.set_ylabel("compression ratio")
+        _logarithmic(right, [rate / 1e6 for rate in rates])
+        right.set_xlabel("uplink rate (Mbit/s)")
+        right.set_ylabel("compress + send + decompress (s)")
+        handles, labels = right.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    return figure
+
+
 def contention(results: Results) -> Figure:
     """Upload and whole round over the server's rate."""
     axis = "network.server.downlink.rate"

@@ -6,6 +6,7 @@ Imported when asked: a scenario must be readable, with an error line of its own,
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 
 def _codecs(kinds: tuple[str, ...]) -> Mapping[str, str]:
@@ -47,3 +48,14 @@ def datasets() -> Mapping[str, str]:
     from testbed.learning.data import DATASETS
 
     return dict.fromkeys(DATASETS, "")
+
+
+# A user's own, by the look of its name.
+OWN_MODEL, OWN_DATA = r"\.py:\w+$", r"\.npz$"
+
+
+def own(name: str, folder: Path) -> str:
+    """A user's own model or data, with its full path. LearningError where it is not there; ImportError as above."""
+    from testbed.learning.own import located
+
+    return located(name, folder)

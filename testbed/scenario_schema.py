@@ -39,6 +39,7 @@ from testbed.schema import (
 from testbed.schema_availability import AVAILABILITY
 from testbed.schema_bound import Bound
 from testbed.schema_device import DeviceKind, ProfileKind
+from testbed.schema_own import KnownOrFile
 from testbed.schema_record import Key, Record
 from testbed.schema_sweep import SweepKind
 from testbed.schema_trace import LinkKind, TraceKind
@@ -81,10 +82,14 @@ LEARNING = Record(
     [
         Key(
             "model",
-            Known("model", known.models),
-            "which network is trained: cnn, or torchvision's name for it",
+            KnownOrFile("model", known.models, known.OWN_MODEL, known.own, "my_model.py:build"),
+            "which network is trained: cnn, torchvision's name for it, or FILE.py:FUNCTION",
         ),
-        Key("data", Known("data set", known.datasets), "which images"),
+        Key(
+            "data",
+            KnownOrFile("data set", known.datasets, known.OWN_DATA, known.own, "images.npz"),
+            "which images: a data set's name, or FILE.npz",
+        ),
         Key(
             "fallback_data",
             Or(None, Known("data set", known.datasets)),

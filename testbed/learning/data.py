@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from testbed.learning import own
 from testbed.learning.errors import DatasetDamagedError, DatasetMissingError, UnknownDatasetError
 from testbed.learning.vision import torchvision
 
@@ -66,13 +67,15 @@ class Dataset:
 
 
 def load_dataset(name: str, data_dir: Path | None = None) -> Dataset:
-    """Load a data set by name: ``fashion-mnist``, ``cifar-10``, ``caltech101``, ``digits``.
+    """Load a data set by name: ``fashion-mnist``, ``cifar-10``, ``caltech101``, ``digits``, or a user's ``FILE.npz``.
 
     Args:
         data_dir: torchvision's layout; None: ``$FEDSZ_DATA_DIR``, else ``~/.cache/fedsz-testbed/data``.
 
     Raises: UnknownDatasetError; DatasetMissingError, which says how to get it; DatasetDamagedError.
     """
+    if own.is_data(name):
+        return _dataset(name, *own.read_data(name))
     if name not in _LOADERS:
         raise UnknownDatasetError(name, tuple(_LOADERS))
     return _LOADERS[name](data_folder(data_dir))

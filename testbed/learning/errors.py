@@ -63,6 +63,17 @@ class UnknownModelError(LearningError):
         return f"unknown model {self.name!r}; {hint}known are 'cnn' and torchvision's classification models"
 
 
+class OwnModelError(LearningError):
+    """A user's own model that cannot be built."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(name, problem)
+        self.name, self.problem = name, problem
+
+    def __str__(self) -> str:
+        return f"model {self.name}: {self.problem}"
+
+
 class TaskError(LearningError):
     """A training task that cannot be carried out as written."""
 

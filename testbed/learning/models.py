@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from testbed.learning import own
 from testbed.learning.errors import UnknownModelError
 from testbed.learning.vision import torchvision
 
@@ -22,7 +23,7 @@ class ModelSpec:
     """Everything that determines a model's shape.
 
     Attributes:
-        name: ``cnn`` (below) or the name of a torchvision classification model.
+        name: ``cnn`` (below), the name of a torchvision classification model, or a user's own (`testbed.learning.own`).
         classes: outputs.
         in_channels: channels of the images.
         image_size: edge to which images are brought before they enter the model.
@@ -72,13 +73,18 @@ def build_model(
     its stride becomes 1 (kernel, and so every tensor's size, unchanged: AlexNet keeps its 57 M parameters). Patch
     embeddings (stride = kernel) stay as they are.
 
-    Raises: UnknownModelError.
+    A user's own ``FILE.py:FUNCTION`` is built as it is, whatever the size of the images.
+
+    Raises: UnknownModelError; OwnModelError where the user's function fails.
     """
-    known = model_names()
-    if name not in known:
+    mine = own.is_model(name)
+    known = () if mine else model_names()
+    if not mine and name not in known:
         raise UnknownModelError(name, known)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        if mine:
+            return own.build(name, classes, in_channels, image_size)
         if name == "cnn":
             return Cnn(classes, in_channels, image_size)
         options: dict[str, Any] = {}

@@ -1,8 +1,8 @@
 """Code blocks of Markdown pages, and how each kind is run.
 
-A block that a test cannot run (it takes root, minutes or a hypervisor) has a comment before it that says why, invisible
-to readers: ``<!-- not run: takes minutes -->``. What a Python block prints can be shown after it, under
-``<!-- output -->``, and then has to be exactly that.
+A block with a title is a file, and is written. A block that a test cannot run (it takes root, minutes or a hypervisor)
+has a comment before it that says why, invisible to readers: ``<!-- not run: takes minutes -->``. What a Python block
+prints can be shown after it, under ``<!-- output -->``, and then has to be exactly that.
 """
 
 from __future__ import annotations
@@ -90,9 +90,13 @@ def run_page(page: Path, folder: Path) -> str:
             if block.is_output:
                 assert block.code == printed[-1], f"{block.where}: the page shows something else"
                 continue
-            if block.title and block.language in (*SHOWN, "yaml"):
+            if block.title:
                 Path(block.title).write_text(block.code, encoding="utf-8")
-            if block.not_run is None and block.language in RUN:
+            if (
+                block.not_run is None
+                and block.language in RUN
+                and not (block.title and block.language == "python")
+            ):
                 with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
                     _run(block, names)
             printed.append(out.getvalue())
