@@ -121,13 +121,11 @@ def test_the_command_line_is_the_parsers(pages: dict[str, Page]) -> None:
 
 
 def test_every_scenario_that_ships_is_in_the_gallery() -> None:
-    """With its picture; the quick start has pages of its own."""
+    """The quick start has pages of its own."""
     text = (DOCS / "gallery.md").read_text(encoding="utf-8")
     for scenario in (ROOT / "scenarios").glob("*.yaml"):
         if scenario.stem != "quickstart":
             assert f"<!-- gallery: {scenario.stem} -->" in text, scenario.name
-            assert f"](gallery/{scenario.stem}.png)" in text, scenario.name
-            assert (DOCS / "gallery" / f"{scenario.stem}.png").stat().st_size > 10_000
 
 
 def test_what_the_readme_points_to_exists() -> None:
