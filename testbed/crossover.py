@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -195,9 +195,8 @@ def _measured(pairing: Pairing, device: Device | None) -> Estimate:
     repeats = sorted({pair.repeat for pair in pairing.pairs})
     rates = sorted({pair.rate_bps for pair in pairing.pairs})
     if len(rates) < 2:
-        return Estimate(
-            "unknown", repeats=len(repeats), note="one rate was run; a crossover takes at least two"
-        )
+        why = "rounds at one rate alone are trusted" if pairing.gaps_bps else "one rate was run"
+        return Estimate("unknown", repeats=len(repeats), note=f"{why}; a crossover takes at least two")
     extra = _cube(pairing.pairs, rates, repeats, lambda pair: pair.extra_s)
     coded = _cube(pairing.pairs, rates, repeats, lambda pair: pair.coded.compress_s)
     raw = _cube(pairing.pairs, rates, repeats, lambda pair: pair.raw.compress_s)
@@ -213,7 +212,26 @@ def _measured(pairing: Pairing, device: Device | None) -> Estimate:
             part = part + more * coded[:, chosen, :] - less * raw[:, chosen, :]
         return zero_crossing(rate_array, _filled(median(part.reshape(len(rates), len(chosen), -1))).T)
 
-    return _estimate(len(repeats), crossing, rates[0], rates[-1], device=device)
+    found = _estimate(len(repeats), crossing, rates[0], rates[-1], device=device)
+    hidden = _hidden(found, rates, pairing.gaps_bps)
+    return replace(found, where="unknown", value_bps=None, note=hidden) if hidden else found
+
+
+def _hidden(found: Estimate, rates: list[float], gaps_bps: tuple[float, ...]) -> str:
+    """Why no crossover can be named: it lies where rounds were run and none is trusted. Empty where it does not."""
+    value = {"below": 0.0, "above": math.inf}.get(found.where, found.value_bps or 0.0)
+    low = max((rate for rate in rates if rate <= value), default=None)
+    high = min((rate for rate in rates if rate > value), default=None)
+    between = [rate for rate in gaps_bps if (low or 0.0) < rate < (high or math.inf)]
+    if not between:
+        return ""
+    if low is None:
+        text = f"compressing does not pay from {format_rate(rates[0])} on"
+    elif high is None:
+        text = f"compressing pays up to {format_rate(low)}"
+    else:
+        text = f"the crossover lies between {format_rate(low)} and {format_rate(high)}"
+    return f"{text}; no round at {', '.join(format_rate(rate) for rate in between)} is trusted"
 
 
 def _estimate(

@@ -57,13 +57,20 @@ class Pair:
 
 @dataclass(frozen=True)
 class Pairing:
-    """Pairs of one group that statistics may use, and how many may not be used."""
+    """Pairs of one group that statistics may use, and how many may not be used.
+
+    Attributes:
+        untrusted, failed: pairs with a side that must not be believed, or did not end.
+        alone: coded rows without a raw partner.
+        gaps_bps: swept rates, rising, at which no pair is left because rounds there are untrusted.
+    """
 
     group: Group
     pairs: tuple[Pair, ...]
     untrusted: int
     failed: int
-    alone: int  # coded rows without a raw partner
+    alone: int
+    gaps_bps: tuple[float, ...] = ()
 
 
 @cache
@@ -115,6 +122,7 @@ def _key(row: Row) -> tuple[object, ...]:
 
 def _pairing(group: Group, rows: list[Row], raw: Mapping[tuple[object, ...], list[Row]]) -> Pairing:
     pairs, untrusted, failed, alone = [], 0, 0, 0
+    doubted: set[float] = set()
     for row in rows:
         partners = raw.get(_key(row), [])
         if not partners:
@@ -125,6 +133,8 @@ def _pairing(group: Group, rows: list[Row], raw: Mapping[tuple[object, ...], lis
             failed += 1
         elif not (row.trusted and partner.trusted):
             untrusted += 1
+            doubted.add(row.uplink_rate_bps)
         else:
             pairs.append(Pair(row.repeat, row.client, row.uplink_rate_bps, row, partner))
-    return Pairing(group, tuple(pairs), untrusted, failed, alone)
+    gaps = sorted(doubted - {pair.rate_bps for pair in pairs})
+    return Pairing(group, tuple(pairs), untrusted, failed, alone, tuple(gaps))

@@ -258,3 +258,37 @@ def width(item: Crossover) -> float:
     assert low is not None
     assert high is not None
     return high - low
+
+
+@pytest.mark.parametrize(
+    ("doubted", "note"),
+    [
+        ((200e6,), "the crossover lies between 100 Mbit/s and 500 Mbit/s; no round at 200 Mbit/s is trusted"),
+        (
+            (200e6, 500e6, 1e9, 2e9),
+            "compressing pays up to 100 Mbit/s; no round at 200 Mbit/s, 500 Mbit/s, 1 Gbit/s, 2 Gbit/s is trusted",
+        ),
+        (
+            (10e6, 20e6, 50e6, 100e6),
+            (
+                "compressing does not pay from 200 Mbit/s on; no round at 10 Mbit/s, 20 Mbit/s, "
+                "50 Mbit/s, 100 Mbit/s is trusted"
+            ),
+        ),
+        ((10e6, 20e6, 1e9, 2e9), ""),
+    ],
+)
+def test_no_crossover_is_drawn_through_rates_at_which_nothing_is_trusted(doubted, note):
+    rows = [
+        dataclasses.replace(row, trusted=False, untrusted_because="the host was busy")
+        if row.uplink_rate_bps in doubted
+        else row
+        for row in sweep_rows(codecs=("none", "sz2"))
+    ]
+    (found,) = (item for item in crossovers(rows) if item.fleet == "pi")
+    if not note:
+        whole = next(item for item in crossovers(sweep_rows(codecs=("none", "sz2"))) if item.fleet == "pi")
+        assert found.measured.value_bps == whole.measured.value_bps
+        return
+    assert (found.measured.where, found.measured.value_bps, found.measured.note) == ("unknown", None, note)
+    assert found.sentence == f"unknown: {note}"
