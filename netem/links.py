@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -223,4 +224,8 @@ class Links:
         try:
             return self._shaper.ask(descriptors, **message)
         except TransferError as error:
+            if os.strerror(errno.ENODEV) in str(error):
+                raise TransferError(
+                    f"an interface of this run's network is gone, removed from outside? {error}"
+                ) from error
             raise ShapingError("links", str(message["do"]), str(error)) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from testbed.cells import Cell
 from testbed.client_work import ClientWork, row_of
 from testbed.fidelity import to_notes
 from testbed.record import CellDone, Row
+from testbed.row import row_from_dict
 
 _Ended = tuple[ClientWork, Update, Played]
 
@@ -28,6 +29,7 @@ class CellLog:
     def __init__(self, run: str, cell: Cell, engine: str) -> None:
         self._run, self._cell, self._engine = run, cell, engine
         self._began = time.monotonic()
+        self._wall_before_s = 0.0  # of a run that this one goes on with
         self._transfer_wall_s = self._transfer_emulated_s = 0.0
         self._notes: dict[str, Any] = {
             "dilation_because": [],
@@ -102,12 +104,37 @@ class CellLog:
         if unfinished:
             self.add_updates(unfinished, None, self._accuracy)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, from which `restore` goes on."""
+        return {
+            "rows": [row.to_dict() for row in self.rows],
+            "clock_s": self.clock_s,
+            "wall_s": self._wall_s,
+            "transfer_wall_s": self._transfer_wall_s,
+            "transfer_emulated_s": self._transfer_emulated_s,
+            "notes": self._notes,
+        }
+
+    def restore(self, data: Mapping[str, Any]) -> None:
+        """Go on where an interrupted run stood. RecordError where *data* is not what `to_dict` gave."""
+        self.rows = [row_from_dict(row, "checkpoint") for row in data["rows"]]
+        self.clock_s, self._wall_before_s = data["clock_s"], data["wall_s"]
+        self._transfer_wall_s, self._transfer_emulated_s = (
+            data["transfer_wall_s"],
+            data["transfer_emulated_s"],
+        )
+        self._notes = {**self._notes, **data["notes"]}
+
+    @property
+    def _wall_s(self) -> float:
+        return self._wall_before_s + time.monotonic() - self._began
+
     def done(self) -> CellDone:
         """The cell is complete."""
         return CellDone(
             cell=self._cell.index,
             rows=len(self.rows),
-            wall_s=time.monotonic() - self._began,
+            wall_s=self._wall_s,
             transfer_wall_s=self._transfer_wall_s,
             transfer_emulated_s=self._transfer_emulated_s,
             emulated_s=self.clock_s,

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from testbed.errors import ScenarioErrors, TestbedError
 
@@ -145,6 +149,15 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status."""
     options = _parser().parse_args(arguments)
+    with _stoppable():
+        try:
+            return _run(options)
+        except KeyboardInterrupt as stopped:
+            print(f"\n{stopped or 'stopped'}", file=sys.stderr)
+            return FAILED
+
+
+def _run(options: argparse.Namespace) -> int:
     # Loading PyTorch and Numba takes seconds: only what a command needs is loaded.
     from testbed import commands
 
@@ -153,15 +166,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ScenarioErrors as errors:
         print(errors, file=sys.stderr)
         return BAD_INPUT
-    except KeyboardInterrupt:
-        print("\nstopped; what was done is kept", file=sys.stderr)
-        return FAILED
     except BrokenPipeError:  # `testbed show X | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except (TestbedError, *commands.EXPECTED) as error:
         print(f"testbed: {_in_words(error)}", file=sys.stderr)
         return CANNOT if isinstance(error, commands.MACHINE_CANNOT) else FAILED
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """A batch system's SIGTERM and a lost terminal's SIGHUP end a command as Ctrl-C does: in order."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may decide about signals
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        del frame
+        raise KeyboardInterrupt(f"stopped by {signal.Signals(number).name}")
+
+    before = {}
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup has SIGHUP ignored, and means it
+            before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _in_words(error: Exception) -> str:

@@ -16,10 +16,11 @@ from netem.errors import CapabilityError, NetemError
 from netem.ledger import sweep as sweep_ledgers
 from testbed import dilation_check, fidelity
 from testbed import sweep as sweeps
+from testbed.checkpoints import rounds_kept
 from testbed.errors import ScenarioErrors, ScenarioProblem
 from testbed.learning.errors import LearningError
 from testbed.progress import Mode
-from testbed.record import read_results
+from testbed.record import CELLS, MANIFEST, read_results
 from testbed.scenario import Engine, Scenario, Sweep, load
 from testbed.scenario_schema import SCENARIO
 from testbed.schema_record import broken_rules
@@ -277,15 +278,42 @@ def _measure(folder: Path, work: object) -> None:
     assert callable(work)
     try:
         work()
-    except (KeyboardInterrupt, *EXPECTED):
-        if (folder / "run.json").exists():
-            print(f"\nto go on: testbed sweep --resume {shlex.quote(str(folder))}", file=sys.stderr)
+    except KeyboardInterrupt as stopped:
+        raise KeyboardInterrupt(f"{_stopped(stopped)}; {_kept(folder)}") from None
+    except EXPECTED:
+        if (folder / MANIFEST).exists():
+            print(f"\n{_to_go_on(folder)}", file=sys.stderr)
         raise
 
 
 def _answer(folder: Path, options: argparse.Namespace) -> int:
-    summarise(folder, quiet=options.quiet, json_lines=options.json)
+    try:
+        summarise(folder, quiet=options.quiet, json_lines=options.json)
+    except KeyboardInterrupt as stopped:
+        again = f"testbed report {shlex.quote(str(folder))}"
+        raise KeyboardInterrupt(
+            f"{_stopped(stopped)}; every cell is kept in {folder}\nfor the report: {again}"
+        ) from None
     return 0
+
+
+def _stopped(stopped: KeyboardInterrupt) -> str:
+    return str(stopped) or "stopped"
+
+
+def _kept(folder: Path) -> str:
+    """What an interrupted sweep leaves, and the command that goes on with it."""
+    if not (folder / MANIFEST).exists():
+        return "nothing was measured, and nothing is left"
+    cells = folder / CELLS
+    done = cells.read_bytes().count(b"\n") if cells.exists() else 0
+    rounds = rounds_kept(folder, done)
+    begun = f", and {rounds} round{'' if rounds == 1 else 's'} of the next" if rounds else ""
+    return f"{done} complete cell{'' if done == 1 else 's'} kept in {folder}{begun}\n{_to_go_on(folder)}"
+
+
+def _to_go_on(folder: Path) -> str:
+    return f"to go on: testbed sweep --resume {shlex.quote(str(folder))}"
 
 
 def _mode(options: argparse.Namespace) -> Mode:

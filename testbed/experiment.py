@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from testbed.buffered import BufferedCell
 from testbed.carrier import Carrier, Played
 from testbed.cell_log import CellLog
 from testbed.cells import Cell
+from testbed.checkpoints import CellCheckpoint
 from testbed.client_work import ClientWork, refuse_damaged
 from testbed.payloads import PayloadStore
 from testbed.record import CellDone
@@ -29,6 +31,8 @@ class Experiment:
         run: id that goes into every row.
         tell: called with what is being done, for progress.
         payloads: keeps every payload, for replays over real links; None keeps none.
+        results: the run's folder, where checkpoints go.
+        note: called with a line for the reader that stays.
     """
 
     def __init__(
@@ -38,9 +42,11 @@ class Experiment:
         carrier: Carrier,
         tell: Tell = lambda _: None,
         payloads: PayloadStore | None = None,
+        results: Path | None = None,
+        note: Tell = lambda _: None,
     ) -> None:
         self._run, self._bench, self._carrier, self._tell = run, bench, carrier, tell
-        self._payloads = payloads
+        self._payloads, self._results, self._note = payloads, results, note
 
     def cell(self, cell: Cell) -> tuple[list[Row], CellDone]:
         """Measure one cell.
@@ -60,12 +66,12 @@ class Experiment:
         if scenario.rounds_policy.kind == "async":
             BufferedCell(scenario, seed, self._bench, workshop, presence, log, rng, self._tell).play(model)
         else:
-            self._rounds(scenario, seed, model, workshop, presence, log, rng)
+            self._rounds(cell, seed, model, workshop, presence, log, rng)
         return log.rows, log.done()
 
     def _rounds(
         self,
-        scenario: Scenario,
+        cell: Cell,
         seed: int,
         model: Model,
         workshop: Workshop,
@@ -73,8 +79,16 @@ class Experiment:
         log: CellLog,
         rng: np.random.Generator,
     ) -> None:
+        scenario = cell.scenario
         held: dict[str, Model] = {}  # what each client of the round before has received
-        for number in range(scenario.learning.rounds):
+        first, checkpoint = 0, None
+        if scenario.learning.checkpoint and self._results is not None:
+            checkpoint = CellCheckpoint(self._results, self._run, cell)
+            if kept := checkpoint.resume(log, workshop.policy, rng):
+                first, model, held = kept
+                rounds = f"{first} of {scenario.learning.rounds} rounds"
+                self._note(f"going on: cell {cell.index} after {rounds}, from {checkpoint.path}")
+        for number in range(first, scenario.learning.rounds):
             log.clock_s = presence.somebody_s(log.clock_s)
             asked = _asked(scenario, seed, number, presence.there(log.clock_s))
             self._tell("working")
@@ -103,6 +117,9 @@ class Experiment:
             log.add(works, played, aggregate.seconds, accuracy)
             for client, outcome in zip(clients, played.outcome.clients, strict=True):
                 workshop.policy.learn(client.name, outcome)
+            if checkpoint is not None:
+                against = scenario.compression.downlink and scenario.compression.reference
+                checkpoint.keep(number, model, held if against else {}, log, workshop.policy, rng)
 
     def _keep(self, works: list[ClientWork]) -> None:
         if self._payloads is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from testbed.errors import ResultsExistError
+
+_DRAFT = ".draft-"
 
 
 def write_once(path: Path, content: str | bytes) -> None:
@@ -39,6 +42,22 @@ def naming(path: Path) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
+def clear_drafts(folder: Path) -> None:
+    """Remove what killed writers left half written in *folder*; a draft that its writer still holds stays."""
+    for draft in folder.glob(f".*{_DRAFT}*"):
+        try:
+            descriptor = os.open(draft, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:  # its writer has just finished
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            draft.unlink(missing_ok=True)
+        except BlockingIOError:
+            pass
+        finally:
+            os.close(descriptor)
+
+
 def sync_folder(folder: Path) -> None:
     """Make new names in *folder* survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -50,8 +69,13 @@ def sync_folder(folder: Path) -> None:
 
 def _write_temporary(path: Path, content: str | bytes) -> Path:
     data = content.encode("utf-8") if isinstance(content, str) else content
-    with naming(path):
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    while True:
+        with naming(path):
+            descriptor, name = tempfile.mkstemp(prefix=f".{path.name}{_DRAFT}", dir=path.parent)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # falls with this process, however it dies
+        if os.fstat(descriptor).st_nlink:  # else it was cleared away before it was locked
+            break
+        os.close(descriptor)
     temporary = Path(name)
     try:
         with naming(path), os.fdopen(descriptor, "wb") as stream:

@@ -7,15 +7,14 @@ from pathlib import Path
 
 from testbed.errors import RecordError
 from testbed.files import write_once
-
-FOLDER = "payloads"
+from testbed.record import PAYLOADS
 
 
 class PayloadStore:
     """The payloads of one result folder; equal payloads are kept once."""
 
     def __init__(self, results: Path) -> None:
-        self._folder = results / FOLDER
+        self._folder = results / PAYLOADS
 
     @property
     def exists(self) -> bool:

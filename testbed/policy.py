@@ -32,7 +32,7 @@ class Policy:
 
     def __init__(self, scenario: Scenario, bench: Workbench) -> None:
         self._scenario, self._bench = scenario, bench
-        self._goodput_bps: dict[str, float] = {}
+        self.goodput_bps: dict[str, float] = {}  # client -> goodput of its last upload
 
     def settings(self, client: str, fleet: Fleet, model: Model, rng: np.random.Generator) -> CodecSettings:
         """What *client* does with its next update, given the *model* that it received."""
@@ -43,14 +43,14 @@ class Policy:
             return raw
         if wanted.policy == "always" or (wanted.codec == "none" and not wanted.among):
             return coded
-        goodput_bps = self._goodput_bps.get(client, fleet.uplink.rate_bps * MSS / (MSS + HEADER_BYTES))
+        goodput_bps = self.goodput_bps.get(client, fleet.uplink.rate_bps * MSS / (MSS + HEADER_BYTES))
         ways = [raw, *(settings_of(one) for one in wanted.candidates)]
         return min(ways, key=lambda settings: self._expected_s(fleet, model, settings, goodput_bps, rng))
 
     def learn(self, client: str, outcome: ClientOutcome) -> None:
         """Take note of the goodput that the client's upload had."""
         if outcome.uplink is not None and outcome.uplink.ok and outcome.uplink.seconds > 0:
-            self._goodput_bps[client] = 8 * outcome.uplink.flow.payload_bytes / outcome.uplink.seconds
+            self.goodput_bps[client] = 8 * outcome.uplink.flow.payload_bytes / outcome.uplink.seconds
 
     def _expected_s(
         self,

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from testbed.errors import NewerSchemaError, RecordError, ResultsExistError
-from testbed.files import naming, sync_folder, write_once
+from testbed.files import clear_drafts, naming, sync_folder, write_once
 from testbed.row import PARTS, SCHEMA, CodecUsed, Row, row_from_dict
 
 __all__ = [
@@ -41,6 +41,8 @@ __all__ = [
 MANIFEST = "run.json"
 ROUNDS = "rounds.jsonl"
 CELLS = "cells.jsonl"
+PAYLOADS = "payloads"
+CHECKPOINTS = "checkpoints"
 _APPENDING = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 
 
@@ -127,6 +129,8 @@ class RowWriter:
         try:
             self._lock()
             self._cut()
+            for folder in (self._folder, self._folder / PAYLOADS, self._folder / CHECKPOINTS):
+                clear_drafts(folder)
         except BaseException:
             self._close()
             raise

@@ -21,7 +21,7 @@ from testbed.scenario import Scenario, loads
 # What of a scenario decides nothing about the work of its clients, unless the links decide, too (`_bound_to_links`).
 _NETWORK = ("name", "description", "network", "sweep")
 _POLICY = ("deadline", "take")
-_LEARNING = ("evaluate", "data_dir")
+_LEARNING = ("evaluate", "data_dir", "checkpoint")
 
 
 @dataclass(frozen=True)

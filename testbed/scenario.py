@@ -47,6 +47,7 @@ class Learning:
         prox_mu: weight of FedProx's proximal term; 0 is plain FedAvg.
         test_samples: how many test images the accuracy is computed from; None for all.
         image_size: side in pixels to which images are resized; None keeps the data's own.
+        checkpoint: keep the global model and all that going on takes after each round, in the result folder.
         fallback_data: used, and named in the output, where *data* cannot be had; None refuses instead.
     """
 
@@ -63,10 +64,12 @@ class Learning:
     optimizer: Literal["sgd", "adam"] = "sgd"
     lr: float = 0.01
     momentum: float = 0.9
+    weight_decay: float = 0.0
     prox_mu: float = 0.0
     test_samples: int | None = None
     image_size: int | None = None
     evaluate: bool = True
+    checkpoint: bool = False
 
 
 @dataclass(frozen=True)

@@ -113,10 +113,16 @@ LEARNING = Record(
         Key("optimizer", Choice("sgd", "adam"), "what the clients train with"),
         Key("lr", Number(0, above=True), "learning rate"),
         Key("momentum", Number(0, 1), "of sgd"),
+        Key("weight_decay", Number(0), "L2 penalty of the optimiser"),
         Key("prox_mu", Number(0), "weight of FedProx's proximal term; 0 is FedAvg"),
         Key("test_samples", Or(None, Integer(1)), "test images for the accuracy; null for all"),
         Key("image_size", Or(None, Integer(8, 1024)), "side in pixels; null keeps the data's own"),
         Key("evaluate", Flag(), "whether the accuracy is computed after each round"),
+        Key(
+            "checkpoint",
+            Flag(),
+            "keep the model after each round; a killed run goes on in the middle of a cell",
+        ),
     ],
 )
 
@@ -282,6 +288,11 @@ def _scenario_rules(scenario: Scenario) -> Iterator[tuple[str, str]]:
         yield "rounds_policy", f"keeps {policy.concurrency} clients at work but the fleets have {clients}"
     if policy.kind == "async" and scenario.network.engine == "mininet":
         yield "rounds_policy", ASYNC_IS_MODELLED
+    if policy.kind == "async" and scenario.learning.checkpoint:
+        yield (
+            "learning",
+            "checkpoint belongs to synchronous rounds; kind async is measured anew from its first update",
+        )
 
 
 # Why asynchronous rounds are refused over real links; docs/clock.md has it at length.

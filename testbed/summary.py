@@ -11,6 +11,7 @@ from statistics import fmean
 from testbed import fidelity
 from testbed.crossover import crossovers, write_crossovers
 from testbed.device_record import doubt_of
+from testbed.files import clear_drafts
 from testbed.plot import save_all
 from testbed.record import Results, read_results
 from testbed.report import write_report
@@ -28,6 +29,7 @@ def summarise(
         doubt: whether the doubt of the devices' factors goes into the intervals; None: as the scenario says.
     """
     results = read_results(folder)
+    clear_drafts(folder)
     found = crossovers(results.rows, doubt_of(results.manifest, asked=doubt))
     files = [write_crossovers(folder, found), *save_all(results.rows, found, folder)]
     checked = fidelity.write(folder, results)

@@ -140,7 +140,9 @@ def _player(
     payloads = PayloadStore(folder) if keep_payloads else None
     source = bench.dataset.source
     return _Player(
-        lambda run, carrier, progress: Experiment(run, bench, carrier, progress.phase, payloads),
+        lambda run, carrier, progress: Experiment(
+            run, bench, carrier, progress.phase, payloads, folder, progress.note
+        ),
         {
             "data": source,
             "data_note": bench.data_note,

@@ -273,6 +273,7 @@ class Workbench:
             optimizer=learning.optimizer,
             learning_rate=learning.lr,
             momentum=learning.momentum,
+            weight_decay=learning.weight_decay,
             proximal_mu=learning.prox_mu,
             device="cpu",  # the devices' factors are those of CPUs
         )

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from netem.flow import FlowRequest
+from netem.mininet_backend import MininetNetwork
 from testbed.cli import main
 from testbed.record import read_results
 
@@ -180,3 +182,39 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
             continue
         if not path.exists():
             raise AssertionError(process.communicate()[1])
+
+
+@pytest.mark.root
+def test_a_network_that_somebody_removes_ends_the_run_with_a_word_and_it_goes_on_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The interface in a client's namespace goes while an update crosses it, as it does when the namespace is lost."""
+    (tmp_path / "s.yaml").write_text(
+        SCENARIO.replace("engine: model", "engine: mininet, timeout: 2 s"), encoding="utf-8"
+    )
+    out = tmp_path / "out"
+    start, started = MininetNetwork.start, []
+
+    def losing(self: MininetNetwork, request: FlowRequest) -> None:
+        start(self, request)
+        started.append(request)
+        if len(started) == ROWS // 8 * 2 + 1:  # the first of the second cell
+            host = next(host for host in self.net.hosts if host.name.endswith("h2"))
+            inside = ["nsenter", f"--net=/proc/{host.pid}/ns/net", "ip", "link", "del", f"{host.name}-0"]
+            subprocess.run(inside, check=True)
+
+    monkeypatch.setattr(MininetNetwork, "start", losing)
+    status, _, err = command("sweep", tmp_path / "s.yaml", "--out", out)
+    assert status == 1
+    assert "testbed: an interface of this run's network is gone, removed from outside? " in err
+    assert f"testbed sweep --resume {out}" in err
+    assert "Traceback" not in err
+    before = keys(out)
+    assert len(before) == ROWS // 8
+
+    monkeypatch.undo()
+    status, _, err = command("sweep", "--resume", out)
+    assert status == 0, err
+    assert keys(out)[: len(before)] == before
+    assert len(set(keys(out))) == len(keys(out)) == ROWS
+    assert {row.status for row in read_results(out).rows} == {"ok"}
