@@ -248,6 +248,26 @@ def side_information_table(results: Results) -> Lines:
     return row_lines(heading, body)
 
 
+def learning_table(results: Results) -> Lines:
+    """Accuracy by round and emulated time, a line a codec."""
+    rounds = sorted({row.round for row in results.rows})
+    lines = []
+    for codec in dict.fromkeys(row.codec.id for row in results.rows):
+        rows = [row for row in results.rows if row.codec.id == codec]
+        reached = {row.round: f"{100 * row.accuracy:.1f} %" for row in rows if row.accuracy is not None}
+        ended_s = max(row.started_s + row.round_s for row in rows)
+        joules = [row.energy_j for row in rows if row.energy_j is not None]
+        energy = f"{statistics.fmean(joules):.0f}" if joules else "-"
+        lines.append([words(codec), *(reached[number] for number in rounds), seconds_text(ended_s), energy])
+    heading = [
+        "codec",
+        *(f"round {number + 1}" for number in rounds),
+        "all rounds (s)",
+        "a client's round (J, estimated)",
+    ]
+    return row_lines(heading, lines)
+
+
 def split_table(results: Results) -> Lines:
     """The mean round, for scenarios that have no table of their own."""
     body = []
@@ -279,6 +299,11 @@ KNOWN = {
         side_information_table,
         figures.side_information,
         "Compression ratio by round, with and without the global model",
+    ),
+    "learning": (
+        learning_table,
+        figures.learning,
+        "Accuracy over emulated time, with and without compression",
     ),
     "memory": (memory_table, figures.memory, "Which device gets through its training"),
 }

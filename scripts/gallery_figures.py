@@ -14,6 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from netem.units import format_rate, parse_rate
 from testbed.plot import split_figure
+from testbed.plot_rounds import accuracy_figure
 from testbed.record import PARTS, Results, Row
 from testbed.scenario import loads
 from testbed.split import Summary, summarise
@@ -67,6 +68,13 @@ def memory(results: Results) -> Figure:
         axes.grid(visible=True, axis="x")
         axes.set_xlabel("seconds since the round began")
         figure.legend(handles=_handles(), loc="outside lower center", ncols=len(PARTS), handlelength=1.4)
+    return figure
+
+
+def learning(results: Results) -> Figure:
+    """The report's own picture."""
+    figure = accuracy_figure(results.rows)
+    assert figure is not None
     return figure
 
 
