@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any, cast
 
 import ml_dtypes
@@ -153,3 +154,8 @@ def dtype_code(name: str, dtype: np.dtype[Any]) -> int:
 def flat_native(array: Array) -> Array:
     """1-D, C-contiguous, native byte order; a view of *array* where it already is."""
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")).reshape(-1)
+
+
+def cut(joined: Array, counts: Sequence[int]) -> list[Array]:
+    """Views of so many values each, one after the other."""
+    return [joined[end - count : end] for count, end in zip(counts, accumulate(counts), strict=True)]

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import cast
 
 import numpy as np
 
-from fedsz.arrays import LOSSY_DTYPES, Array, flat_native
+from fedsz.arrays import LOSSY_DTYPES, Array, cut, flat_native
 from fedsz.bound import ErrorBound
 from fedsz.errors import MalformedPayloadError, PayloadError
 from fedsz.registry import (
@@ -145,29 +144,33 @@ def decode_floats(
     counts: Sequence[int],
     dtype: np.dtype[np.generic],
     references: Sequence[Floats | None],
-    outs: Sequence[Array] | None = None,
+    out: Array | None = None,
 ) -> list[Array]:
-    """A lossy codec's bytes to tensors of *dtype*, without the patch; in *outs*, where that is given."""
+    """A lossy codec's bytes to tensors of *dtype*, without the patch; in *out*, one after the other, if given."""
     seen = cast("np.dtype[np.floating]", LOSSY_DTYPES[dtype])
-    fit = cast("Sequence[Floats] | None", outs if seen == dtype else None)
+    fit = cast("Floats | None", out if seen == dtype else None)
     if flags & GROUPED:
         if not codec.group_elements:
             raise MalformedPayloadError(f"codec {codec.codec_id} does not group tensors")
         decoded = codec.decode_many(blob, counts, seen, references, fit)
+        placed = fit is not None
     elif len(counts) != 1:
         raise MalformedPayloadError(f"a lossy block of {len(counts)} tensors that is not grouped")
     else:
-        decoded = [codec.decode(blob, counts[0], seen, reference=references[0], out=fit[0] if fit else None)]
+        decoded = [codec.decode(blob, counts[0], seen, reference=references[0], out=fit)]
+        placed = decoded[0] is fit
     for values, count in zip(decoded, counts, strict=True):
         if values.shape != (count,) or values.dtype != seen:
             raise MalformedPayloadError(f"codec {codec.codec_id} decoded {values.shape} {values.dtype}")
     with np.errstate(over="ignore"):
-        if outs is None:
+        if out is None:
             return [values.astype(dtype, copy=False) for values in decoded]
-        for values, out in zip(decoded, outs, strict=True):
-            if values is not out:
-                out[:] = values
-        return list(outs)
+        if placed:
+            return decoded
+        rooms = cut(out, counts)
+        for values, room in zip(decoded, rooms, strict=True):
+            room[:] = values
+        return rooms
 
 
 def constant(array: Array) -> Block | None:
@@ -264,11 +267,6 @@ def decode_block(
     return cut(out, counts)
 
 
-def cut(joined: Array, counts: Sequence[int]) -> list[Array]:
-    """Views of so many values each."""
-    return [joined[end - count : end] for count, end in zip(counts, accumulate(counts), strict=True)]
-
-
 def _decode_lossy_block(
     block: Block,
     data: memoryview,
@@ -292,8 +290,7 @@ def _decode_lossy_block(
                 "a lossy block coded against a tensor that the reference does not have"
             )
         references = floats
-    outs = None if out is None else cut(out, counts)
-    decoded = decode_floats(data, codec, block.flags, counts, dtype, references, outs)
+    decoded = decode_floats(data, codec, block.flags, counts, dtype, references, out)
     if patch is not None:
         joined = decoded[0] if len(decoded) == 1 else np.concatenate(decoded) if out is None else out
         apply_patch(patch, joined)

@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fedsz.arrays import BIG_ENDIAN, LOSSY_DTYPES, Array, StateArray
-from fedsz.blocks import CONDITIONAL, KNOWN_FLAGS, Block, cut, decode_block
+from fedsz.arrays import BIG_ENDIAN, LOSSY_DTYPES, Array, StateArray, cut
+from fedsz.blocks import CONDITIONAL, KNOWN_FLAGS, Block, decode_block
 from fedsz.container import Directory, check_reference, read_directory
 from fedsz.errors import FedSZError, MalformedPayloadError
 from fedsz.globalmodel import Reference, as_reference

@@ -17,6 +17,7 @@ import numpy as np
 import xxhash
 
 from fedsz import entropy, planes
+from fedsz.arrays import cut
 from fedsz.compiled import compiled
 from fedsz.errors import MalformedPayloadError
 from fedsz.grid import Grid, Symbols, choose_grid, extent, on_common_limits, read_grids, write_grids
@@ -71,7 +72,7 @@ class FedSZQDither(FedSZQ):
         counts: Sequence[int],
         dtype: np.dtype[np.floating],
         references: Sequence[Floats | None],
-        outs: Sequence[Floats] | None = None,
+        out: Floats | None = None,
     ) -> list[Floats]:
         reader = Reader(blob, "fedsz-q-dither block")
         if reader.take(1)[0] != _LAYOUT:
@@ -80,7 +81,7 @@ class FedSZQDither(FedSZQ):
         grids = list(read_grids(reader, len(counts), dtype))
         if grids[0].bins < 2:
             raise MalformedPayloadError("fedsz-q-dither: impossible grid")
-        results: list[Floats] = list(outs) if outs else [np.empty(count, dtype) for count in counts]
+        results: list[Floats] = cut(np.empty(sum(counts), dtype) if out is None else out, counts)
 
         def moved_back(symbols: Symbols, grid: Grid, values: Floats, at: int) -> None:
             _dequantise(symbols, grid.low, grid.step, seed, np.uint64(at), values)

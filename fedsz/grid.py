@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +29,7 @@ _ALIKE = 4
 Symbols = NDArray[Any]  # uint16 or uint32
 
 
-@dataclass(frozen=True, slots=True)
-class Grid:
+class Grid(NamedTuple):
     """Grid points ``low`` to ``low + bins - 1`` in steps of ``step``; a symbol is a point minus ``low``.
 
     ``narrow``: the tensor's points can be found in its own dtype. It stays with the tensor where tensors are coded
@@ -46,7 +44,7 @@ class Grid:
 
     def within(self, low: int, bins: int) -> Grid:
         """The same grid with wider limits."""
-        return replace(self, low=low, bins=bins)
+        return self._replace(low=low, bins=bins)
 
 
 def choose_grid(low: float, high: float, bound: float, dtype: np.dtype[np.floating]) -> Grid:
@@ -181,3 +179,18 @@ def _dequantise(symbols: Any, low: int, step: float, values: Any) -> None:
 def dequantise(symbols: Symbols, grid: Grid, values: Floats) -> None:
     """Fill *values* from as many *symbols*."""
     _dequantise(symbols, grid.low, grid.step, values)
+
+
+@compiled
+def _dequantise_all(symbols: Any, counts: Any, low: int, steps: Any, values: Any) -> None:
+    start = 0
+    for tensor in range(counts.size):
+        end = start + counts[tensor]
+        _dequantise(symbols[start:end], low, steps[tensor], values[start:end])
+        start = end
+
+
+def dequantise_all(symbols: Symbols, counts: Sequence[int], grids: Sequence[Grid], values: Floats) -> None:
+    """Fill *values* of several small tensors, one after the other, from as many *symbols*: one call for all."""
+    steps = np.array([grid.step for grid in grids])
+    _dequantise_all(symbols, np.array(counts), grids[0].low, steps, values)

@@ -14,12 +14,14 @@ from typing import ClassVar
 import numpy as np
 
 from fedsz import entropy, planes, reference
+from fedsz.arrays import cut
 from fedsz.errors import MalformedPayloadError
 from fedsz.grid import (
     Grid,
     Symbols,
     choose_grid,
     dequantise,
+    dequantise_all,
     extent,
     on_common_limits,
     quantise,
@@ -67,7 +69,9 @@ class FedSZQ(LossyCodec):
         reference: Floats | None = None,
         out: Floats | None = None,
     ) -> Floats:
-        return self.decode_many(blob, [count], dtype, [reference], None if out is None else [out])[0]
+        values = np.empty(count, dtype) if out is None else out
+        self.decode_many(blob, [count], dtype, [reference], values)
+        return values
 
     def encode_many(
         self, tensors: Sequence[Floats], bounds: Sequence[float], references: Sequence[Floats | None]
@@ -104,14 +108,15 @@ class FedSZQ(LossyCodec):
         counts: Sequence[int],
         dtype: np.dtype[np.floating],
         references: Sequence[Floats | None],
-        outs: Sequence[Floats] | None = None,
+        out: Floats | None = None,
     ) -> list[Floats]:
         reader = Reader(blob, "fedsz-q block")
         conditional = references[0] is not None
         if reader.take(1)[0] != (_CONDITIONAL if conditional else _PLAIN):
             raise MalformedPayloadError("fedsz-q: unknown layout")
         grids = list(read_grids(reader, len(counts), dtype))
-        results: list[Floats] = list(outs) if outs else [np.empty(count, dtype) for count in counts]
+        room = np.empty(sum(counts), dtype) if out is None else out
+        results: list[Floats] = cut(room, counts)
         if grids[0].bins == 1:
             reader.end()
             for values, grid in zip(results, grids, strict=True):
@@ -123,7 +128,12 @@ class FedSZQ(LossyCodec):
                 reference.decode(Reader(reader.take(length), "fedsz-q block"), grid, base, values)
             reader.end()
         else:
-            fill(entropy.decode(reader, sum(counts), grids[0].bins), results, grids)
+            parts = entropy.decode(reader, room.size, grids[0].bins)
+            if len(counts) > 1 and room.size <= entropy.CHUNK:
+                for symbols in parts:  # one chunk
+                    dequantise_all(symbols, counts, grids, room)
+            else:
+                fill(parts, results, grids)
         return results
 
 

@@ -106,9 +106,9 @@ class LossyCodec(Codec):
         counts: Sequence[int],
         dtype: np.dtype[np.floating],
         references: Sequence[Floats | None],
-        outs: Sequence[Floats] | None = None,
+        out: Floats | None = None,
     ) -> list[Floats]:
-        """Inverse of `encode_many`; *outs* as in `decode`."""
+        """Inverse of `encode_many`: the tensors, one after the other in *out* where that is given."""
         raise NotImplementedError
 
 

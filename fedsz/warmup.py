@@ -27,7 +27,7 @@ def warm_up(*, float64: bool = False, reference: bool = True) -> None:
         weights = random.normal(0, 0.05, _COUNT).astype(dtype)
         frozen = weights.copy()
         frozen.flags.writeable = False  # kernels are compiled for read-only tensors separately
-        states = [{"weight": weights}, {"weight": frozen}]
+        states = [{"weight": weights}, {"weight": frozen}, {"1.weight": weights, "2.weight": frozen}]
         updated = {"weight": weights + random.normal(0, 1e-4, _COUNT).astype(dtype)}
         unrelated = {"weight": weights[::-1].copy()}
         for value in (0.3, 1e-2, 1e-3, 1e-5, 1e-6):  # packed, plain, low bits, low bits, wide symbols

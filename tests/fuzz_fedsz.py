@@ -3,7 +3,8 @@
     .venv/bin/python -m tests.fuzz_fedsz 100000 [--seed 1] [--isolated-share 0.02] [--finds DIR]
 
 Every input must end in our error or in a state whose frame is what its directory says and whose size is within
-max_bytes; anything else (another exception, a wrong frame, memory, time, a crash) is a find. Inputs that reach a C
+max_bytes; anything else (another exception, a wrong frame, values from bytes whose checksum is wrong, memory, time, a
+crash) is a find. Inputs that reach a C
 decoder not written for strangers (sz2, sz3, zfp) are decoded in a worker process, all others in this one, where a crash
 would end the run. Each find is written to DIR before its input is tried again, so that a crash leaves its input behind.
 """
@@ -170,6 +171,8 @@ def attempt(payload: bytes, reference: Reference | None) -> str:
         told = {name: (layout.dtype(at), layout.shapes[at]) for at, name in enumerate(layout.names)}
         if list(frame.items()) != list(told.items()):
             raise AssertionError(f"decoded {frame}, directory says {told}")
+        if zlib.crc32(payload[:-4]) != int.from_bytes(payload[-4:], "little"):
+            raise AssertionError("decoded although the checksum is wrong")
         outcome = "decoded"
     if not isolate and time.monotonic() - started > 5:
         raise AssertionError("took more than 5 s")
