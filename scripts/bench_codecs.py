@@ -1,7 +1,7 @@
 """Measure the tables of docs/codecs.md; states come from scripts/make_states.py.
 
-    OMP_NUM_THREADS=1 .venv/bin/python -m scripts.bench_codecs --out results/codecs            # about 20 minutes
-    OMP_NUM_THREADS=1 .venv/bin/python -m scripts.bench_codecs --out results/codecs --alexnet  # 10 more
+    OMP_NUM_THREADS=1 .venv/bin/python -m scripts.bench_codecs --out results/codecs               # about 25 minutes
+    OMP_NUM_THREADS=1 .venv/bin/python -m scripts.bench_codecs --out results/codecs --only goals  # one comparison
 
 Prints Markdown; keeps raw values, and a plot for each, in the folder.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedsz import ErrorBound, Partition
+from fedsz import ErrorBound, Partition, compress, update_bytes
 from scripts.make_states import pairs
 from testbed.bench import BenchOptions, run, write_result
 from testbed.bench_report import markdown, ratio_speed_figure
@@ -21,6 +21,20 @@ from testbed.bench_states import State
 from testbed.plot import save
 
 COARSE = (1e-1, 1e-2, 1e-3)
+FINE = (1e-4, 1e-5)
+SMALL, LARGE, HUGE = ("mobilenet_v2@8",), ("resnet50",), ("alexnet",)
+COMPARISONS = {
+    # Lossy tensors alone, where ratios and speeds are the codecs' own.
+    "goals": BenchOptions(SMALL, ("sz2", "fedsz-q"), COARSE, repeats=15, part="lossy"),
+    "goals-resnet50": BenchOptions(LARGE, ("sz2", "fedsz-q"), COARSE, repeats=5, part="lossy"),
+    "goals-alexnet": BenchOptions(HUGE, ("sz2", "fedsz-q"), COARSE, repeats=3, part="lossy"),
+    # Whole updates.
+    "mobilenet_v2": BenchOptions(SMALL, repeats=7, reference="mobilenet_v2@7"),
+    "resnet50": BenchOptions(LARGE, repeats=3),
+    "alexnet": BenchOptions(HUGE, bounds=COARSE, repeats=3),
+    "alexnet-fine": BenchOptions(HUGE, bounds=FINE, repeats=3),
+}
+SIDE_INFORMATION = "side-information"
 
 
 def main() -> None:
@@ -29,39 +43,27 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--alexnet", action="store_true")
-    parser.add_argument("--only", help="one of the comparisons by name")
+    parser.add_argument("--only", metavar="NAME", action="append", choices=(*COMPARISONS, SIDE_INFORMATION))
     arguments = parser.parse_args()
-    small, large = ("mobilenet_v2@8",), ("resnet50",)
-    comparisons = {
-        "goals": BenchOptions(small + large, ("sz2", "fedsz-q"), COARSE, repeats=11, part="lossy"),
-        "goals-unverified": BenchOptions(
-            small + large, ("sz2", "fedsz-q"), COARSE, repeats=7, part="lossy", verify=False
-        ),
-        "small": BenchOptions(small, repeats=9, reference="mobilenet_v2@7"),
-        "large": BenchOptions(large, repeats=5),
-    }
-    if arguments.alexnet:
-        comparisons["alexnet"] = BenchOptions(
-            ("alexnet",), ("sz2", "sz3-nopred", "fedsz-q"), COARSE, repeats=3
-        )
-    for name, options in comparisons.items():
-        if arguments.only in (None, name):
+    chosen = arguments.only or (*COMPARISONS, SIDE_INFORMATION)
+    for name, options in COMPARISONS.items():
+        if name in chosen:
             result = run(options)
             write_result(result, arguments.out / name)
             save(ratio_speed_figure(result), arguments.out / name, "ratio-speed")
             print(f"## {name}\n\n{markdown(result)}", flush=True)
-    if arguments.only in (None, "side-information"):
+    if SIDE_INFORMATION in chosen:
         side_information(arguments.out)
 
 
 def side_information(folder: Path) -> None:
-    """MobileNetV2's lossy tensors given the global model: ratio, share of the conditional limit, speed against SZ2."""
+    """MobileNetV2 given the global model: lossy tensors against the conditional limit and SZ2, and whole updates."""
     print("## side-information\n")
     print(
-        "| round | update / bound at 1e-2 | REL | without | limit given | given | of limit | faster than sz2 |"
+        "| round | update / bound at 1e-2 | REL | without | limit given | given | of limit | faster than sz2 "
+        "| whole update: sz2 | without | given |"
     )
-    print("|" + " --- |" * 8)
+    print("|" + " --- |" * 11)
     for name, (base, client) in pairs().items():
         lossy = {key: array for key, array in client.items() if Partition().is_lossy(key, array)}
         moved = mean_update(base, lossy)
@@ -74,10 +76,18 @@ def side_information(folder: Path) -> None:
             cells = (
                 name, f"{moved:.2f}", f"{bound:g}", f"{plain.ratio:.2f}x", f"{limit:.1f}x", f"{given.ratio:.1f}x",
                 f"{100 * given.ratio / limit:.0f} %", speed,
+                f"{whole(client, bound, 'sz2'):.2f}x", f"{whole(client, bound, 'fedsz-q'):.2f}x",
+                f"{whole(client, bound, 'fedsz-q', base):.2f}x",
             )  # fmt: skip
             print(f"| {' | '.join(cells)} |", flush=True)
             slug = name.split(" (")[0].replace(", ", "-").replace(" ", "-")
             write_result(result, folder / f"side-{slug}-{bound:g}")
+
+
+def whole(state: State, relative: float, codec: str, base: State | None = None) -> float:
+    """Ratio of the whole update, batch norm's buffers, container and checksum included."""
+    payload = compress(state, ErrorBound("REL", relative), codec=codec, reference=base)
+    return update_bytes(state) / len(payload)
 
 
 def mean_update(base: State, lossy: State) -> float:
