@@ -224,7 +224,7 @@ def side_information_table(results: Results) -> Lines:
     rounds = sorted({row.round for row in results.rows})
     rates = sorted({row.uplink_rate_bps for row in results.rows})
     found = {
-        (item.codec, item.setting["compression.reference"]): item.measured
+        (item.codec, item.setting["compression.reference"].lower()): item.measured
         for item in crossovers(results.rows)
     }
     body = []
