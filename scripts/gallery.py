@@ -268,6 +268,29 @@ def learning_table(results: Results) -> Lines:
     return row_lines(heading, lines)
 
 
+def asynchronous_table(results: Results) -> Lines:
+    """What was learned by when: means over the repeats of the last model of each cell."""
+    body = []
+    for setting, codec, curves in figures.learned(results):
+        ends = [curve[-1] for curve in curves]
+        ratios = [
+            row.compression_ratio
+            for row in results.rows
+            if row.usable and row.codec == codec and row.compression_ratio
+        ]
+        body.append(
+            [
+                setting or "synchronous",
+                words(codec.id),
+                f"{statistics.fmean(accuracy for _, accuracy in ends):.1%}",
+                seconds_text(statistics.fmean(seconds for seconds, _ in ends)),
+                str(max(len(curve) for curve in curves)),
+                f"{statistics.median(ratios):.2f}" if ratios else "-",
+            ]
+        )
+    return row_lines(["rounds", "codec", "accuracy at the end", "after (s)", "models", "ratio"], body)
+
+
 def split_table(results: Results) -> Lines:
     """The mean round, for scenarios that have no table of their own."""
     body = []
@@ -283,6 +306,7 @@ def split_table(results: Results) -> Lines:
 
 
 KNOWN = {
+    "async": (asynchronous_table, figures.asynchronous, "Accuracy over emulated time, in rounds and without"),
     "contention": (
         contention_table,
         figures.contention,

@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from netem.units import format_rate, parse_rate
 from testbed.plot import split_figure
 from testbed.plot_rounds import accuracy_figure
-from testbed.record import PARTS, Results, Row
+from testbed.record import PARTS, CodecUsed, Results, Row
 from testbed.scenario import loads
 from testbed.split import Summary, summarise
 from testbed.style import PAPER, PART_COLOURS, PART_HATCHES, drawn, looks
@@ -126,6 +126,55 @@ def side_information(results: Results) -> Figure:
         right.set_ylabel("compress + send + decompress (s)")
         handles, labels = right.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    return figure
+
+
+Curve = list[tuple[float, float]]
+
+
+def learned(results: Results) -> list[tuple[str, CodecUsed, list[Curve]]]:
+    """For each setting and codec: (emulated seconds, accuracy) of every model, a curve for each repeat."""
+    models: dict[tuple[str, CodecUsed], dict[int, dict[int, tuple[float, float]]]] = {}
+    for row in results.rows:
+        if row.accuracy is not None:
+            setting = ", ".join(value for axis, value in row.values.items() if axis != "codec")
+            cells = models.setdefault((setting, row.codec), {})
+            cells.setdefault(row.cell, {})[row.round] = (row.started_s + row.round_s, row.accuracy)
+    return [
+        (setting, codec, [[cell[number] for number in sorted(cell)] for cell in cells.values()])
+        for (setting, codec), cells in models.items()
+    ]
+
+
+def asynchronous(results: Results) -> Figure:
+    """Accuracy over emulated time, a line for each repeat."""
+    found = learned(results)
+    look = looks(codec for _, codec, _ in found)
+    settings = list(dict.fromkeys(setting for setting, _, _ in found))
+    with drawn():
+        figure = Figure(figsize=(7.4 if len(settings) == 1 else 9.2, 3.9), layout="constrained")
+        grid = figure.subplots(1, len(settings), squeeze=False, sharex=True, sharey=True)
+        for axes, wanted in zip(grid[0], settings, strict=True):
+            for setting, codec, curves in found:
+                if setting != wanted:
+                    continue
+                style = look[codec]
+                for number, curve in enumerate(curves):
+                    axes.plot(
+                        [seconds for seconds, _ in curve],
+                        [100 * accuracy for _, accuracy in curve],
+                        color=style.colour,
+                        marker=style.marker,
+                        markersize=4,
+                        linestyle=style.dashes,
+                        linewidth=1.4,
+                        label=style.name if number == 0 else None,
+                    )
+            axes.set_title(wanted)
+            axes.set_xlabel("emulated seconds")
+            axes.grid(visible=True)
+        grid[0][0].set_ylabel("test accuracy (%)")
+        grid[0][-1].legend(loc="lower right")
     return figure
 
 
