@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +16,7 @@ from typing import Any
 
 from netem.capabilities import require_for
 from netem.ledger import Ledger
+from netem.link import Topology
 from testbed import device_record, manifest, quota
 from testbed.carrier import Carrier, open_carrier
 from testbed.cells import Cell
@@ -50,7 +51,20 @@ def require(scenario: Scenario) -> None:
     """Raise `CapabilityError` or `LimitError` where this machine cannot do what *scenario* asks for; starts nothing."""
     quota.require(scenario)
     if scenario.network.engine == "mininet":
-        require_for(scenario.topology(), scenario.network.congestion_control, "auto")
+        for topology, congestion_control in _networks(scenario):
+            require_for(topology, congestion_control, "auto")
+
+
+def _networks(scenario: Scenario) -> Iterator[tuple[Topology, str]]:
+    """One of each kind of network in *scenario*'s cells, as far as machines differ in what they can do."""
+    seen: set[tuple[bool, str]] = set()
+    for cell in scenario.cells():
+        topology, control = cell.scenario.topology(), cell.scenario.network.congestion_control
+        links = (topology.server, *topology.clients.values())
+        kind = any(link.uplink.needs_netem or link.downlink.needs_netem for link in links), control
+        if kind not in seen:
+            seen.add(kind)
+            yield topology, control
 
 
 def start(
