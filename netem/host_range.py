@@ -14,7 +14,7 @@ from typing import cast, get_args
 from netem.flow import Direction
 from netem.link import AccessLink, LinkSpec, Topology
 from netem.mininet_backend import MininetNetwork
-from netem.probe import MOST_TOGETHER, ProbeRow, band, probe_path
+from netem.probe import MOST_TOGETHER, ProbeRow, band, probe_path, probe_row
 
 RATES_BPS = (10e6, 100e6, 500e6, 1e9, 2e9, 5e9, 10e9)
 TOTALS_BPS = (500e6, 1e9, 2e9, 3e9, 4e9, 6e9, 8e9)
@@ -78,7 +78,7 @@ def known_range(state_dir: Path) -> HostRange | None:
     fields = cast("dict[str, object]", record["range"])
     for name in ("links", "totals", "shorts"):
         rows = cast("list[dict[str, object]]", fields[name])
-        fields[name] = tuple(ProbeRow(**row) for row in rows)  # type: ignore[arg-type]
+        fields[name] = tuple(probe_row(row) for row in rows)
     return HostRange(**fields)  # type: ignore[arg-type]
 
 

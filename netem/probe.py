@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import get_args
+from typing import Any, get_args
 
 from netem.errors import TransferError
 from netem.flow import Direction, FlowRequest, FlowResult
@@ -18,6 +18,7 @@ from netem.mininet_backend import MininetNetwork
 from netem.model_backend import ModelNetwork
 from netem.shaper import FRAME_BYTES
 from netem.tcp import SYN_BYTES
+from netem.traffic_control import QueueState
 
 # Numbers that no flow of a run has, so that a probe cannot be mistaken for one.
 _FIRST_FLOW = 1 << 48
@@ -56,6 +57,7 @@ class ProbeRow:
         expected_rtt_s, measured_rtt_s: of an idle link, without and with what the host adds; median.
         fastest_rtt_s: the shortest of the looks.
         rtt_slack_s: by how much the round trip may be off, in addition to 5 %.
+        kernel: the queues of the client's link in this direction, as the kernel has them.
     """
 
     client: str
@@ -73,6 +75,7 @@ class ProbeRow:
     measured_rtt_s: float
     fastest_rtt_s: float
     rtt_slack_s: float = RTT_SLACK_S
+    kernel: tuple[str, ...] = ()
 
     @property
     def error(self) -> float:
@@ -112,6 +115,11 @@ class ProbeRow:
     @property
     def expected_goodput_bps(self) -> float:
         return 8.0 * self.payload_bytes / self.expected_s
+
+
+def probe_row(fields: Mapping[str, Any]) -> ProbeRow:
+    """A row again from what `dataclasses.asdict` and JSON made of it."""
+    return ProbeRow(**{**fields, "kernel": tuple(fields.get("kernel", ()))})
 
 
 def probe(network: MininetNetwork, *, wall_s: float = 0.1, looks: int = 3) -> list[ProbeRow]:
@@ -198,7 +206,13 @@ def probe_path(
         measured_rtt_s=statistics.median(handshakes),
         fastest_rtt_s=min(handshakes),
         rtt_slack_s=RTT_SLACK_S + 2 * sum(link.jitter_s for link in ways) + _retry_s(ways),
+        kernel=tuple(map(described, network.queues()[f"{clients[0]}.{direction}"])),
     )
+
+
+def described(state: QueueState) -> str:
+    """``htb rate_bytes_s=1250000 burst_ns=125056 quantum_bytes=60000``: everything that was read back."""
+    return " ".join([state.kind, *(f"{name}={value:.12g}" for name, value in state.options.items())])
 
 
 def path(

@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.table import Table
 
-from netem.probe import ProbeRow
+from netem.probe import ProbeRow, probe_row
 from netem.units import format_rate
 from testbed.clock import Transfer
 from testbed.files import write_derived
@@ -97,7 +97,7 @@ def points(checks: Sequence[TransferCheck]) -> list[dict[str, Any]]:
 
 def probes(cells: Iterable[CellDone]) -> list[ProbeRow]:
     """Every look at a link that a run took before it used it."""
-    return [ProbeRow(**item) for cell in cells for item in cell.notes.get("probes", ())]
+    return [probe_row(item) for cell in cells for item in cell.notes.get("probes", ())]
 
 
 def strains(cells: Iterable[CellDone]) -> list[dict[str, Any]]:

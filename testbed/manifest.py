@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -37,7 +37,6 @@ def collect(
     scenario: Scenario,
     run: str,
     *,
-    qdiscs: Sequence[str] = (),
     extra: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The manifest of a run that starts now.
@@ -45,7 +44,6 @@ def collect(
     Args:
         scenario: filled in; saved as `loads` reads it.
         run: id of the run.
-        qdiscs: one line for each interface, as read back from the kernel.
         extra: what the engine adds (data set really used, dilation and why, congestion control), plain data.
     """
     return {
@@ -57,7 +55,6 @@ def collect(
         "source": source(),
         "versions": versions(),
         "machine": machine(),
-        "qdiscs": list(qdiscs),
         **(extra or {}),
         "scenario": scenario.to_dict(),
     }

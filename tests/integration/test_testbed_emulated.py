@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,4 +66,21 @@ def test_bytes_cross_real_links_and_arrive_whole(tmp_path: Path) -> None:
         assert 1.04 < row["link_bytes"] / row["payload_bytes"] < 1.10
         # However loaded the host is, a shaped link cannot be faster than its rate.
         assert row["uplink_s"] > 0.97 * 8 * row["payload_bytes"] / row["uplink_rate_bps"]
+    _gated(json.loads((tmp_path / "out" / "fidelity.json").read_text()), rows)
     assert not leftovers(before)
+
+
+def _gated(fidelity: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    """Links were probed before they were used, and the host was watched in every round."""
+    probed = {(row["direction"], row["flows"]) for row in fidelity["probes"]}
+    assert probed == {("downlink", 1), ("downlink", 3), ("uplink", 1), ("uplink", 3)}
+    for row in fidelity["probes"]:
+        assert row["measured_s"] > 0.95 * row["expected_s"]
+        asked = round(row["rate_bps"] / 8)
+        assert any(line.startswith(f"htb rate_bytes_s={asked} ") for line in row["kernel"])
+    rounds = fidelity["rounds"]
+    assert [(item["cell"], item["round"]) for item in rounds] == [(cell, 0) for cell in range(4)]
+    assert all(item["seconds"] > 0.0 and 0.0 <= item["busy"] <= 1.0 for item in rounds)
+    assert len(fidelity["transfers"]) == 2 * len(rows)
+    assert fidelity["verdict"]["untrusted_rows"] == sum(not row["trusted"] for row in rows)
+    assert all(row["untrusted_because"] for row in rows if not row["trusted"])

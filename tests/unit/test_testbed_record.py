@@ -277,15 +277,10 @@ def test_the_manifest_says_what_ran_and_on_what():
     scenario = loads(
         "name: x\nfleets: [{name: a, count: 1, device: laptop, uplink: 1 Mbit/s, downlink: 1 Mbit/s}]\n"
     )
-    data = manifest.collect(scenario, "9f3c", qdiscs=["qdisc htb 1: root"], extra={"data": "digits"})
+    data = manifest.collect(scenario, "9f3c", extra={"data": "digits"})
     assert json.loads(json.dumps(data, allow_nan=False)) == data
     assert loads(json.dumps(data["scenario"])) == scenario
-    assert (data["run"], data["seed"], data["data"], data["qdiscs"]) == (
-        "9f3c",
-        0,
-        "digits",
-        ["qdisc htb 1: root"],
-    )
+    assert (data["run"], data["seed"], data["data"]) == ("9f3c", 0, "digits")
     assert data["versions"]["numpy"]
     assert {"kernel", "cpu", "cores", "memory_bytes", "load"} <= data["machine"].keys()
     assert set(data["source"]) == {"commit", "dirty"}
