@@ -16,6 +16,7 @@ from netem.flow import Direction, FlowRequest, FlowResult
 from netem.link import LinkSpec, Topology
 from netem.mininet_backend import MininetNetwork
 from netem.model_backend import ModelNetwork
+from netem.real_time import real_time
 from netem.shaper import FRAME_BYTES
 from netem.tcp import SYN_BYTES
 from netem.traffic_control import QueueState
@@ -49,7 +50,8 @@ class ProbeRow:
         client: whose link, or the first of several.
         rate_bps: of that link, as it ran on this host (dilation included).
         payload_bytes: of all flows together.
-        expected_s, measured_s: the longest of the transfers, wall time; measured is the median of *looks*.
+        expected_s, measured_s: the longest of the transfers, wall time; measured is the median of *looks*, each in
+            proportion to what the model expects of flows that start when its senders really did.
         fastest_s: of the looks. Other work on a host only ever makes a transfer longer.
         spread_s: between the fastest and the slowest look.
         band: largest relative error that passes; None where packets are lost, delayed or reordered by chance, so that
@@ -179,11 +181,17 @@ def probe_path(
         FlowRequest(_FIRST_FLOW + number, client, direction, payloads[size])
         for number, (client, size) in enumerate(zip(clients, sizes, strict=True))
     ]
-    expected_s = _modelled_s(topology, requests)
     network.prepare(payloads.values())
-    seen = [_all(network, requests) for _ in range(looks)]
+    with real_time():
+        seen = [_all(network, requests) for _ in range(looks)]
     network.prepare([])
-    measured = [max(result.duration_s for result in results) for results in seen]
+    expected_s = _modelled_s(topology, [(request, 0.0) for request in requests])
+    # In units of the theory for flows that start at the same instant, which no host can do.
+    measured = [
+        max(result.duration_s for result in results)
+        * (expected_s / _modelled_s(topology, list(zip(requests, _starts_s(results), strict=True))))
+        for results in seen
+    ]
     handshakes = [results[0].handshake_s or 0.0 for results in seen]
     limit: float | None = allowed
     if allowed is None and not by_chance(ways):
@@ -245,15 +253,19 @@ def _shares(topology: Topology, clients: Sequence[str], direction: Direction) ->
     return [min(path(topology, client, direction)[0].rate_bps, shared_bps) for client in clients]
 
 
-def _modelled_s(topology: Topology, requests: Sequence[FlowRequest]) -> float:
-    used = replace(
-        topology,
-        clients={request.client: topology.clients[request.client] for request in requests},
-    )
-    model = ModelNetwork(used)
-    for request in requests:
-        model.start(replace(request, payload=request.payload_bytes), 0.0)
+def _modelled_s(topology: Topology, schedule: Sequence[tuple[FlowRequest, float]]) -> float:
+    """The longest of the transfers, each started at its instant."""
+    used = {request.client: topology.clients[request.client] for request, _ in schedule}
+    model = ModelNetwork(replace(topology, clients=used))
+    for request, at_s in sorted(schedule, key=lambda item: item[1]):
+        model.start(replace(request, payload=request.payload_bytes), at_s)
     return max(result.duration_s for result in model.run())
+
+
+def _starts_s(results: Sequence[FlowResult]) -> list[float]:
+    """When each sender really started, after the first."""
+    first_s = min(result.started_s for result in results)
+    return [result.started_s - first_s for result in results]
 
 
 def _round_trip_s(ways: Iterable[LinkSpec]) -> float:

@@ -22,7 +22,7 @@ from testbed.clock import EmulatedEnvironment, ModelledEnvironment
 from testbed.dilation import RoundDilation, TruthfulRange, usable
 from testbed.fidelity import TransferCheck
 from testbed.gate import Gate, Leg
-from testbed.judge import Judge
+from testbed.judge import Judge, modelled_seconds
 from testbed.round import ClientPlan, RoundOutcome, run_round
 from testbed.scenario import Engine, Scenario
 
@@ -177,7 +177,7 @@ class MininetCarrier:
             outcome = _run(env, scenario, plans, aggregate_s)
         strain = self._gate.end() if self._gate else None
         digests = self.network.digests()
-        expected = ModelCarrier().play(scenario, plans, aggregate_s, started_s).outcome
+        expected = modelled_seconds(outcome, modelled_network(scenario, started_s))
         judge = Judge(topology, scenario.network.congestion_control, self._host, self._gate, strain)
         untrusted, checks = judge.round(outcome, expected)
         arrived = {

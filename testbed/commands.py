@@ -71,7 +71,9 @@ def validate(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.out or Path(scratch) / "validate"
         sweeps.start(scenario, folder, mode=_mode(options))
-        checks = fidelity.from_cells(read_results(folder).cells)
+        results = read_results(folder)
+        fidelity.write(folder, results)
+        checks = fidelity.from_cells(results.cells)
     good, text = fidelity.verdict(checks)
     out = console()
     out.print(fidelity.table(checks))

@@ -50,9 +50,9 @@ class TransferCheck:
 
 
 def check(
-    client: str, direction: str, rate_bps: float, seen: Transfer, model: Transfer, trusted: bool
+    client: str, direction: str, rate_bps: float, seen: Transfer, expected_s: float, trusted: bool
 ) -> TransferCheck:
-    """Hold one transfer that arrived against the modelled one."""
+    """Hold one transfer that arrived against what the model expects, emulated seconds."""
     return TransferCheck(
         client,
         direction,
@@ -60,7 +60,7 @@ def check(
         seen.flow.payload_bytes,
         seen.dilation,
         seen.seconds,
-        model.seconds,
+        expected_s,
         seen.lag_s,
         trusted,
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from netem.flow import Direction
+from netem.flow import Direction, FlowRequest
 from netem.link import LinkSpec, Topology
+from netem.model_backend import ModelNetwork
 from netem.probe import by_chance, delayed, path
 from netem.sampling import Strain
 from netem.tcp import data_bytes
@@ -25,6 +27,36 @@ HOST_JITTER_S = 0.001
 LAG_BAND = 0.05
 
 
+def modelled_seconds(outcome: RoundOutcome, network: ModelNetwork) -> dict[tuple[str, Direction], float]:
+    """How long the model takes for the transfers of a round, each started when its sender really did.
+
+    So what differs is the network: by how much senders were late is judged by itself. A transfer that was cut off
+    counts for others with what had arrived of it.
+
+    Args:
+        network: the round's links; nothing has been started there.
+    """
+    flows: list[tuple[float, str, Direction, int]] = []
+    for client in outcome.clients:
+        pairs: tuple[tuple[Direction, Transfer | None], ...] = (
+            ("downlink", client.downlink),
+            ("uplink", client.uplink),
+        )
+        flows += [
+            (seen.started_s + seen.start_lag_s, client.client, direction, seen.flow.payload_bytes)
+            for direction, seen in pairs
+            if seen is not None and seen.flow.payload_bytes
+        ]
+    flows.sort()
+    for number, (at_s, client_name, direction, size) in enumerate(flows):
+        network.start(FlowRequest(number, client_name, direction, size), at_s)
+    return {
+        (result.client, result.direction): result.duration_s
+        for result in network.run()
+        if result.status == "ok"
+    }
+
+
 @dataclass(frozen=True)
 class Judge:
     """Judges the rounds of one topology.
@@ -41,32 +73,37 @@ class Judge:
     strain: Strain | None = None
 
     def round(
-        self, outcome: RoundOutcome, expected: RoundOutcome
+        self, outcome: RoundOutcome, expected_s: Mapping[tuple[str, Direction], float]
     ) -> tuple[dict[str, str], list[TransferCheck]]:
-        """Why which client's row must not be believed, and every transfer beside the modelled one."""
+        """Why which client's row must not be believed, and every transfer beside the modelled one.
+
+        Args:
+            expected_s: as `modelled_seconds` has it.
+        """
         untrusted: dict[str, str] = {}
         checks: list[TransferCheck] = []
         names = [client.client for client in outcome.clients]
-        for client, model in zip(outcome.clients, expected.clients, strict=True):
-            pairs: tuple[tuple[Direction, Transfer | None, Transfer | None], ...] = (
-                ("downlink", client.downlink, model.downlink),
-                ("uplink", client.uplink, model.uplink),
+        for client in outcome.clients:
+            pairs: tuple[tuple[Direction, Transfer | None], ...] = (
+                ("downlink", client.downlink),
+                ("uplink", client.uplink),
             )
-            for direction, seen, like in pairs:
-                if seen is None or like is None or not (seen.ok and like.ok):
+            for direction, seen in pairs:
+                model_s = expected_s.get((client.client, direction))
+                if seen is None or model_s is None or not seen.ok:
                     continue
-                why = self._disbelieved(seen, like, names, client.client, direction)
+                why = self._disbelieved(seen, model_s, names, client.client, direction)
                 if why:
                     untrusted.setdefault(client.client, why)
                 link = path(self.topology, client.client, direction)[0]
-                checks.append(check(client.client, direction, link.rate_bps, seen, like, not why))
+                checks.append(check(client.client, direction, link.rate_bps, seen, model_s, not why))
         return untrusted, checks
 
     def _disbelieved(
-        self, seen: Transfer, model: Transfer, names: list[str], client: str, direction: Direction
+        self, seen: Transfer, model_s: float, names: list[str], client: str, direction: Direction
     ) -> str:
         ways = path(self.topology, client, direction)
-        why = self._out_of_band(seen, model, ways)
+        why = self._out_of_band(seen, model_s, ways)
         if why:
             meanwhile = (
                 "".join(f"; {text}" for text in (*self.strain.reasons, *self.strain.remarks))
@@ -80,7 +117,7 @@ class Judge:
             return f"{direction} {doubt}"
         return "; ".join(self.strain.reasons) if self.strain else ""
 
-    def _out_of_band(self, seen: Transfer, model: Transfer, ways: tuple[LinkSpec, ...]) -> str:
+    def _out_of_band(self, seen: Transfer, model_s: float, ways: tuple[LinkSpec, ...]) -> str:
         top = top_bps(ways[0])
         if top * seen.dilation > 1.01 * self.host.link_bps:
             ran, limit = top * seen.dilation / 1e6, self.host.link_bps / 1e6
@@ -93,8 +130,8 @@ class Judge:
             least_s = 8 * data_bytes(seen.flow.payload_bytes) / min(top, top_bps(ways[1]))
             if seen.seconds < (1.0 - TRANSFER_BAND) * least_s - jitter_s:
                 return f"took {seen.seconds:.4g} s, its bytes alone take {least_s:.4g} s"
-        elif abs(seen.seconds - model.seconds) > self._band(ways) * model.seconds + jitter_s:
-            return f"took {seen.seconds:.4g} s, the model expects {model.seconds:.4g} s"
+        elif abs(seen.seconds - model_s) > self._band(ways) * model_s + jitter_s:
+            return f"took {seen.seconds:.4g} s, the model expects {model_s:.4g} s"
         return ""
 
     def _band(self, ways: tuple[LinkSpec, ...]) -> float:

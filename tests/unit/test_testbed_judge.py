@@ -36,7 +36,7 @@ def judge(uplink: LinkSpec | None = None, **changes: Any) -> Judge:
 
 
 def why(judged: Judge, seen: Transfer, expected_s: float = 1.0) -> str:
-    untrusted, checks = judged.round(outcome(seen), outcome(transfer(expected_s)))
+    untrusted, checks = judged.round(outcome(seen), {("a", "uplink"): expected_s})
     assert [item.trusted for item in checks] == [not untrusted]
     return untrusted.get("a", "")
 
