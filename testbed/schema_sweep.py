@@ -70,7 +70,8 @@ class SweepKind(Kind[Sweep]):
             if name in fixed_keys:
                 continue
             try:
-                axes[name] = self._axis(name, tree.key_places[name], value, at)
+                twice = fixed is not None and fixed.combine == "list"
+                axes[name] = self._axis(name, tree.key_places[name], value, at, twice=twice)
             except ReportedError:
                 failed = True
         if failed or fixed is None:
@@ -79,9 +80,16 @@ class SweepKind(Kind[Sweep]):
         if fixed.combine == "list" and len(set(lengths.values())) > 1:
             text = ", ".join(f"{name} has {length}" for name, length in lengths.items())
             raise at.refuse(tree.place, f"axes that are walked side by side have equally many values; {text}")
+        if fixed.combine == "list" and axes:
+            rows = [repr(row) for row in zip(*axes.values(), strict=True)]
+            again = next((number for number, row in enumerate(rows) if row in rows[:number]), None)
+            if again is not None:
+                message = f"variant {again} is the same as variant {rows.index(rows[again])}; 'repeats' measures again"
+                raise at.refuse(tree.place, message)
         return Sweep(axes, fixed.repeats, fixed.work, fixed.combine)
 
-    def _axis(self, name: str, place: Place, tree: Tree, at: At) -> tuple[Any, ...]:
+    def _axis(self, name: str, place: Place, tree: Tree, at: At, *, twice: bool) -> tuple[Any, ...]:
+        """The values of one axis; *twice*: one may come again, as another axis differs there."""
         found = axis_path(name)
         if found is None:
             hint = did_you_mean(name, [*axis_names(), *FIXED.keys])
@@ -95,7 +103,7 @@ class SweepKind(Kind[Sweep]):
             except ReportedError:
                 failed = True
                 continue
-            if repr(value) in seen:
+            if repr(value) in seen and not twice:
                 at.key(name).item(index).refuse(item.place, f"{shown(item)} stands in this axis already")
                 failed = True
             seen.add(repr(value))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,3 +70,33 @@ def test_a_host_that_starts_senders_late_is_not_believed(tmp_path: Path) -> None
     assert (
         "behind the clock" in played.untrusted["edge-2"] or "the model expects" in played.untrusted["edge-2"]
     )
+
+
+def test_a_crash_and_a_departure_cut_the_flow_and_the_round_goes_on(tmp_path: Path) -> None:
+    """One client dies after a third of its upload, one goes away in the middle of its own; the third arrives whole."""
+    mishaps = [
+        replace(PLANS[0], crash_after_bytes=100_000),
+        replace(PLANS[1], leaves_after_s=0.4),
+        PLANS[2],
+    ]
+    with MininetCarrier(SCENARIO, tmp_path) as carrier:
+        seen = carrier.play(SCENARIO, mishaps, 0.01)
+        again = carrier.play(SCENARIO, PLANS, 0.01)
+    crashed, left, whole = seen.outcome.clients
+    assert (crashed.status, crashed.reason) == (
+        "failed",
+        "uplink: connection lost after 100000 of 300000 bytes",
+    )
+    assert crashed.uplink is not None
+    assert (crashed.uplink.flow.payload_bytes, crashed.uplink.flow.digest) == (100_000, "")
+    assert (left.status, left.reason) == ("dropped", "left while it was at: uplink")
+    assert left.seconds["uplink"] == pytest.approx(0.4 - sum(
+        left.seconds[part] for part in ("downlink", "train", "compress")), abs=1e-6)  # fmt: skip
+    assert (whole.status, seen.arrived and seen.arrived["edge-2"]) == (
+        "ok",
+        hashlib.sha256(PLANS[2].uplink).hexdigest(),
+    )
+    for client in seen.outcome.clients:
+        assert sum(client.seconds.values()) == pytest.approx(seen.outcome.round_s)
+    # Whoever crashed or left is back in the next round: its cable is plugged in again.
+    assert [client.status for client in again.outcome.clients] == ["ok"] * 3

@@ -35,3 +35,22 @@ def test_what_did_not_arrive_in_both_runs_is_left_out() -> None:
     seen = [replace(row, status="dropped") for row in ROWS]
     assert points(seen, ROWS) == points(ROWS, seen) == []
     assert verdict([]) == (False, "no transfer went well in both runs; nothing can be said")
+
+
+def test_settings_of_the_sweep_are_points_of_their_own() -> None:
+    crowded = [
+        replace(row, cell=row.cell + 100, values={**row.values, "network.server.downlink.rate": "15 Mbit/s"})
+        for row in ROWS
+    ]
+    seen = [slower(row, 0.05) if row.cell >= 100 else row for row in [*ROWS, *crowded]]
+    found = points(seen, [*ROWS, *crowded])
+    assert {point.setting for point in found} == {"", "network.server.downlink.rate 15 Mbit/s"}
+    assert {
+        (point.setting != "", round(point.median, 3)) for point in found if point.direction == "uplink"
+    } == {
+        (False, 0.0),
+        (True, 0.05),
+    }
+    good, text = verdict(found)
+    assert not good
+    assert "network.server.downlink.rate 15 Mbit/s; goal 2%" in text

@@ -112,3 +112,18 @@ def test_sweeps_that_make_no_sense(sweep, message):
     with pytest.raises(ScenarioErrors) as caught:
         cells(sweep)
     assert message in str(caught.value).replace("\n    ", " ")
+
+
+def test_a_list_may_name_a_value_twice_but_not_a_variant():
+    text = """
+name: pairs
+fleets: [{name: a, count: 1, device: cloud-vm, uplink: 1 Mbit/s, downlink: 1 Mbit/s}]
+sweep: {combine: list, codec: [none, none, sz2], uplink.rate: "1, 2, 1 Mbit/s"}
+"""
+    assert [cell.label for cell in loads(text).cells()] == [
+        "codec none, uplink.rate 1 Mbit/s",
+        "codec none, uplink.rate 2 Mbit/s",
+        "codec sz2, uplink.rate 1 Mbit/s",
+    ]
+    with pytest.raises(ScenarioErrors, match="variant 1 is the same as variant 0; 'repeats' measures again"):
+        loads(text.replace("1, 2, 1", "1, 1, 1"))
