@@ -22,6 +22,7 @@ from testbed.learning.errors import LearningError
 from testbed.progress import Mode
 from testbed.record import CELLS, MANIFEST, read_results
 from testbed.scenario import Engine, Scenario, Sweep, load
+from testbed.scenario_include import is_part
 from testbed.scenario_schema import SCENARIO
 from testbed.schema_record import broken_rules
 from testbed.summary import summarise
@@ -101,9 +102,13 @@ def scenarios(options: argparse.Namespace) -> int:
     """`testbed scenarios`."""
     folder = options.folder
     files = sorted(folder.rglob("*.yaml")) if folder.is_dir() else []
+    parts = [file for file in files if is_part(file)]
     for file in files:
-        scenario = _read(file)
-        print(f"{file}: {' '.join(scenario.description.split()) or scenario.name}")
+        if file not in parts:
+            scenario = _read(file)
+            print(f"{file}: {' '.join(scenario.description.split()) or scenario.name}")
+    if parts:
+        print(f"parts for scenarios to include: {', '.join(str(file) for file in parts)}")
     if not files:
         print(f"no scenario in {folder}", file=sys.stderr)
     return 0 if files else 1
@@ -191,7 +196,7 @@ def init(options: argparse.Namespace) -> int:
 def schema(options: argparse.Namespace) -> int:
     """`testbed schema`."""
     del options
-    from testbed.init import schema_text
+    from testbed.scenario_json_schema import schema_text
 
     print(schema_text(), end="")
     return 0

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from testbed.files import write_once
-from testbed.scenario_schema import SCENARIO
-
-SCHEMA_FILE = "scenario.schema.json"
 
 TEMPLATE = """\
 # Your experiment. Every key that is left out has a default: `testbed show FILE` prints them all.
@@ -52,18 +47,3 @@ def write_template(path: Path) -> None:
     """Write the template; ResultsExistError where *path* exists, and nothing changed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_once(path, TEMPLATE)
-
-
-def scenario_schema() -> dict[str, Any]:
-    """JSON Schema (draft 2020-12) of scenarios, for editors; `testbed show` still refuses some of what it lets pass."""
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "FedSZ testbed scenario",
-        "description": "Which devices, links, training and codecs, and what is varied. See docs/scenarios.md.",
-        **SCENARIO.json_schema(),
-    }
-
-
-def schema_text() -> str:
-    """`scenario_schema` as it is shipped in ``docs``."""
-    return json.dumps(scenario_schema(), indent=2, ensure_ascii=False) + "\n"

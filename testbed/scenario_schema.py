@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 from netem.link import AccessLink, LinkSpec
 from testbed import known
@@ -22,6 +21,7 @@ from testbed.scenario import (
     RoundPolicy,
     Scenario,
 )
+from testbed.scenario_include import INCLUDE
 from testbed.schema import (
     Choice,
     Flag,
@@ -319,13 +319,5 @@ SCENARIO = Record(
         Key("sweep", SWEEP, "what varies from cell to cell"),
     ],
     check=_scenario_rules,
+    beside=[INCLUDE],
 )  # fmt: skip
-
-
-def json_schema() -> dict[str, Any]:
-    """JSON Schema of a scenario, for editors."""
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Scenario of the FedSZ testbed",
-        **SCENARIO.json_schema(),
-    }

@@ -25,7 +25,7 @@ from netem.units import (
     parse_size,
 )
 from testbed.errors import ScenarioProblem
-from testbed.yaml_position import Place, Scalar, Tree
+from testbed.yaml_position import Listing, Place, Scalar, Tree
 
 T = TypeVar("T")
 
@@ -41,24 +41,23 @@ class ReportedError(Exception):
 class At:
     """Where in a scenario a reader is: path and label for messages, and the list that collects problems."""
 
-    file: str
     problems: list[ScenarioProblem] = field(default_factory=list)
     path: str = ""
     label: str = ""
 
     def key(self, name: str) -> At:
-        return At(self.file, self.problems, f"{self.path}.{name}" if self.path else name, self.label)
+        return At(self.problems, f"{self.path}.{name}" if self.path else name, self.label)
 
     def item(self, index: int) -> At:
-        return At(self.file, self.problems, f"{self.path}[{index}]", self.label)
+        return At(self.problems, f"{self.path}[{index}]", self.label)
 
     def named(self, label: str) -> At:
-        return At(self.file, self.problems, self.path, label)
+        return At(self.problems, self.path, label)
 
     def refuse(self, place: Place, message: str) -> ReportedError:
         """Note a problem; to be used as ``raise at.refuse(...)``."""
         self.problems.append(
-            ScenarioProblem(self.file, place.line, place.column, self.path, message, self.label)
+            ScenarioProblem(place.file, place.line, place.column, self.path, message, self.label)
         )
         return ReportedError()
 
@@ -74,7 +73,7 @@ def shown(tree: Tree) -> str:
     """What came, for a message."""
     if isinstance(tree, Scalar):
         return "nothing" if tree.value is None else repr(tree.text)
-    return tree.what
+    return "an empty list" if isinstance(tree, Listing) and not tree.items else tree.what
 
 
 class Kind(ABC, Generic[T]):

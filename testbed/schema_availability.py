@@ -52,7 +52,7 @@ class TraceOfClients(Kind[tuple[tuple[Interval, ...], ...]]):
     def read(self, tree: Tree, at: At) -> tuple[tuple[Interval, ...], ...]:
         if not isinstance(tree, Scalar):
             return self._lists.read(tree, at)
-        path = Path(at.file).parent / self._name.read(tree, at)
+        path = Path(tree.place.file).parent / self._name.read(tree, at)
         try:
             return read_availability(path)
         except (OSError, ValueError) as error:

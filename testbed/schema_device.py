@@ -65,7 +65,7 @@ class ProfileKind(Kind[DeviceProfile]):
         if not (isinstance(tree, Scalar) and isinstance(tree.value, str) and is_file(tree.value)):
             raise self._wrong(tree, at)
         try:
-            return read_profile(Path(at.file).parent / tree.value)
+            return read_profile(Path(tree.place.file).parent / tree.value)
         except ProfileError as error:
             raise at.refuse(tree.place, str(error)) from error
 

@@ -46,6 +46,7 @@ class Record(Kind[Any]):
         shorthand: key to which a bare scalar is assigned (a link written as just its rate).
         label: key whose text names this record in messages.
         check: rules that tie several keys together: yields (key, message) for each that is broken.
+        beside: keys that were read and taken out before; a misspelling of them is told like any other.
     """
 
     def __init__(
@@ -56,11 +57,13 @@ class Record(Kind[Any]):
         shorthand: str = "",
         label: str = "",
         check: Callable[[Any], Iterable[tuple[str, str]]] | None = None,
+        beside: Sequence[str] = (),
     ) -> None:
         self.build = build
         self.keys = {key.name: key for key in keys}
         self._shorthand, self._label, self._check = shorthand, label, check
-        self.meaning = f"a mapping is expected; allowed: {', '.join(sorted(self.keys))}"
+        self._allowed = sorted((*self.keys, *beside))
+        self.meaning = f"a mapping is expected; allowed: {', '.join(self._allowed)}"
         fields = {field.name: field for field in dataclasses.fields(build)}  # type: ignore[arg-type]
         self.defaults = {key.name: self._default(key, fields) for key in keys}
 
@@ -108,8 +111,8 @@ class Record(Kind[Any]):
     def _unknown(self, tree: Table, at: At) -> bool:
         unknown = [name for name in tree.entries if name not in self.keys]
         for name in unknown:
-            hint = did_you_mean(name, self.keys) or ";"
-            allowed = ", ".join(sorted(self.keys))
+            hint = did_you_mean(name, self._allowed) or ";"
+            allowed = ", ".join(self._allowed)
             at.refuse(tree.key_places[name], f"unknown key {name!r}{hint} allowed: {allowed}")
         return bool(unknown)
 

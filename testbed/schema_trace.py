@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from netem.link import LinkSpec
 from netem.trace import Trace, TraceError, TraceFormat, read_trace
-from testbed.schema import At, Choice, Kind, ListOf, Number, Or, ReportedError, Text
+from testbed.schema import At, Choice, Kind, ListOf, Number, Or, ReportedError, Text, did_you_mean
 from testbed.schema_record import REQUIRED, Key, Record
 from testbed.yaml_position import Scalar, Table, Tree
 
@@ -45,9 +45,9 @@ class TraceKind(Kind[Trace]):
             trace: Trace = _INLINE.read(tree, at)
             return trace
         for name in tree.entries.keys() - _FILE_KEYS.keys():
-            at.refuse(
-                tree.key_places[name], f"unknown key {name!r}; allowed: {', '.join(sorted(_FILE_KEYS))}"
-            )
+            hint = did_you_mean(name, _FILE_KEYS) or ";"
+            allowed = ", ".join(sorted(_FILE_KEYS))
+            at.refuse(tree.key_places[name], f"unknown key {name!r}{hint} allowed: {allowed}")
         given = {
             name: kind.read(tree.entries[name], at.key(name))
             for name, kind in _FILE_KEYS.items()
@@ -55,7 +55,7 @@ class TraceKind(Kind[Trace]):
         }
         if tree.entries.keys() - _FILE_KEYS.keys():
             raise ReportedError
-        path = Path(at.file).parent / given.pop("file")
+        path = Path(tree.entries["file"].place.file).parent / given.pop("file")
         try:
             return read_trace(path, **given)
         except TraceError as error:

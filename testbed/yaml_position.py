@@ -21,14 +21,16 @@ Plain = None | bool | int | float | str
 # Far above any scenario, far below Python's recursion limit and what aliases of aliases can blow up to.
 MAX_DEPTH = 40
 MAX_NODES = 200_000
+MAX_CHARACTERS = 4_000_000  # read in some seconds
 
 
 @dataclass(frozen=True)
 class Place:
-    """Line and column, both from 1."""
+    """Line and column, both from 1, and the file, which is not the scenario's own where a part was included."""
 
     line: int
     column: int
+    file: str
 
 
 @dataclass(frozen=True)
@@ -66,24 +68,29 @@ def parse(text: str, file: str) -> tuple[Tree, list[ScenarioProblem]]:
     """The tree of a document and what is wrong with it that did not keep it from being built.
 
     Raises:
-        ScenarioErrors: not YAML, empty, or more than one document.
+        ScenarioErrors: not YAML, empty, far too large, or more than one document.
     """
+    if len(text) > MAX_CHARACTERS:
+        message = (
+            f"{len(text) / 1e6:.1f} million characters; a scenario has at most {MAX_CHARACTERS // 1_000_000}"
+        )
+        raise ScenarioErrors(file, [_problem(Place(1, 1, file), message)])
     yaml = YAML(typ="safe", pure=True)
     try:
         node = yaml.compose(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = Place(mark.line + 1, mark.column + 1) if mark else Place(1, 1)
-        raise ScenarioErrors(file, [_problem(file, place, _syntax_message(error, text, place))]) from error
+        place = Place(mark.line + 1, mark.column + 1, file) if mark else Place(1, 1, file)
+        raise ScenarioErrors(file, [_problem(place, _syntax_message(error, text, place))]) from error
     except YAMLError as error:
-        raise ScenarioErrors(file, [_problem(file, Place(1, 1), f"not YAML: {error}")]) from error
+        raise ScenarioErrors(file, [_problem(Place(1, 1, file), f"not YAML: {error}")]) from error
     if node is None:
-        raise ScenarioErrors(file, [_problem(file, Place(1, 1), "the file is empty")])
+        raise ScenarioErrors(file, [_problem(Place(1, 1, file), "the file is empty")])
     builder = _Builder(file)
     try:
         tree = builder.tree(node, "", 0)
     except _TooDeepError as error:
-        raise ScenarioErrors(file, [_problem(file, error.place, error.why)]) from error
+        raise ScenarioErrors(file, [_problem(error.place, error.why)]) from error
     return tree, builder.problems
 
 
@@ -98,8 +105,8 @@ def walk(tree: Tree) -> Iterator[Tree]:
             yield from walk(value)
 
 
-def _problem(file: str, place: Place, message: str, path: str = "") -> ScenarioProblem:
-    return ScenarioProblem(file, place.line, place.column, path, message)
+def _problem(place: Place, message: str, path: str = "") -> ScenarioProblem:
+    return ScenarioProblem(place.file, place.line, place.column, path, message)
 
 
 def _syntax_message(error: MarkedYAMLError, text: str, place: Place) -> str:
@@ -127,7 +134,7 @@ class _Builder:
         self.problems: list[ScenarioProblem] = []
 
     def tree(self, node: Node, path: str, depth: int) -> Tree:
-        place = Place(node.start_mark.line + 1, node.start_mark.column + 1)
+        place = Place(node.start_mark.line + 1, node.start_mark.column + 1, self._file)
         self._count += 1
         if depth > MAX_DEPTH or self._count > MAX_NODES:
             raise _TooDeepError(place, "nested too deeply or too large once aliases are followed")
@@ -145,16 +152,16 @@ class _Builder:
         entries: dict[str, Tree] = {}
         key_places: dict[str, Place] = {}
         for key_node, value_node in node.value:
-            key_place = Place(key_node.start_mark.line + 1, key_node.start_mark.column + 1)
+            key_place = Place(key_node.start_mark.line + 1, key_node.start_mark.column + 1, self._file)
             if not isinstance(key_node, ScalarNode):
-                self.problems.append(_problem(self._file, key_place, "a key is a word", path))
+                self.problems.append(_problem(key_place, "a key is a word", path))
                 continue
             key = str(key_node.value)
             value = self.tree(value_node, f"{path}.{key}" if path else key, depth + 1)
             if key in entries:
                 first = key_places[key]
                 message = f"duplicate key {key!r}; it stands in line {first.line} already"
-                self.problems.append(_problem(self._file, key_place, message, path))
+                self.problems.append(_problem(key_place, message, path))
                 continue
             entries[key], key_places[key] = value, key_place
         return Table(place, entries, key_places)
@@ -178,10 +185,10 @@ class _Builder:
             try:
                 return text.encode("utf-16", "surrogatepass").decode("utf-16")
             except UnicodeDecodeError:
-                self.problems.append(_problem(self._file, place, "half of a surrogate pair is no text", path))
+                self.problems.append(_problem(place, "half of a surrogate pair is no text", path))
                 return "?"
         if tag not in ("str", "timestamp"):
-            self.problems.append(_problem(self._file, place, f"tag {str(node.tag)!r}; plain YAML only", path))
+            self.problems.append(_problem(place, f"tag {str(node.tag)!r}; plain YAML only", path))
         return text
 
 

@@ -23,7 +23,7 @@ from testbed.scenario import (
     load,
     loads,
 )
-from testbed.scenario_schema import json_schema
+from testbed.scenario_json_schema import scenario_schema
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
 MINIMAL = """
@@ -291,7 +291,7 @@ def test_a_trace_that_cannot_be_read(tmp_path):
     with pytest.raises(ScenarioErrors) as caught:
         loads(MINIMAL.replace("uplink: 10 Mbit/s", "uplink: {trace: {file: no.csv, ends: hold}}"), path)
     assert [error.message for error in caught.value.errors] == [
-        "unknown key 'ends'; allowed: direction, end, file, format"
+        "unknown key 'ends'; did you mean 'end'? allowed: direction, end, file, format"
     ]
     with pytest.raises(ScenarioErrors, match=r"no\.csv: No such file or directory"):
         loads(MINIMAL.replace("uplink: 10 Mbit/s", "uplink: {trace: no.csv}"), path)
@@ -311,9 +311,9 @@ def test_errors_can_be_rebuilt_from_their_arguments():
 
 
 def test_the_json_schema_describes_what_is_read():
-    schema = json_schema()
+    schema = scenario_schema()
     assert json.loads(json.dumps(schema)) == schema
-    assert set(schema["properties"]) == set(loads(MINIMAL).to_dict())
-    assert schema["required"] == ["name", "fleets"]
+    assert set(schema["properties"]) == {"include", *loads(MINIMAL).to_dict()}
+    assert schema["then"]["required"] == ["name", "fleets"]
     assert schema["properties"]["learning"]["properties"]["batch_size"]["default"] == 64
     assert "sz2" in schema["properties"]["compression"]["properties"]["codec"]["enum"]

@@ -102,7 +102,10 @@ def test_a_cell_describes_itself():
         ("{repeat: 3}", "did you mean 'repeats'?"),
         ("{codec: []}", "sweep.codec: an axis has at least one value"),
         ("{codec: [sz2, sz3], lr: [1], combine: list}", "equally many values; codec has 2, lr has 1"),
-        ("{fleets.tablet.count: [1, 2]}", "there is no fleet 'tablet'"),
+        (
+            "{fleets.tablet.count: [1, 2]}",
+            "axis 'fleets.tablet.count': there is no fleet 'tablet'; allowed: pi",
+        ),
         ("{rounds_policy.ask: [1, 2, 3]}", "asks 3 clients but the fleets have 2"),
         ("{uplink.jitter: [6 ms]}", "jitter is at most the delay"),
         ("[1]", "sweep: got a list"),

@@ -19,7 +19,7 @@ def blocks(page: str, language: str) -> list[str]:
 
 
 def test_the_example_is_a_scenario():
-    (example,) = blocks("scenarios.md", "yaml")
+    example, *_ = blocks("scenarios.md", "yaml")
     scenario = loads(example, "scenarios.md")
     assert len(scenario.client_names) == 10
     assert len(scenario.cells()) == 7 * 3 * 6
@@ -29,10 +29,17 @@ def test_the_axes_of_the_table_are_axes():
     text = (DOCS / "scenarios.md").read_text(encoding="utf-8")
     axes = re.findall(r"^\| `([\w.]+: .*?)` \|", text, re.MULTILINE)
     assert len(axes) == 7
-    (example,) = blocks("scenarios.md", "yaml")
+    example, *_ = blocks("scenarios.md", "yaml")
     base = example[: example.index("sweep:")]
     for axis in axes:
         assert len(loads(f"{base}sweep:\n  {axis}\n").cells()) >= 2
+
+
+def test_the_example_of_sharing_shares():
+    *_, example = blocks("scenarios.md", "yaml")
+    scenario = loads(example, str(DOCS.parent / "scenarios" / "mine.yaml"))
+    assert [(fleet.name, fleet.count) for fleet in scenario.fleets] == [("laptop", 4), ("slow", 6)]
+    assert scenario.network.server.uplink.rate_bps == 1e9
 
 
 def test_the_reference_is_current():
