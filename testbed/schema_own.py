@@ -40,7 +40,7 @@ class KnownOrFile(Known):
         ):
             return super().read(tree, at)
         try:
-            return self._located(tree.value, Path(at.file).parent)
+            return self._located(tree.value, Path(tree.place.file).parent)
         except (TestbedError, ImportError) as error:
             raise at.refuse(tree.place, str(error)) from error
 
