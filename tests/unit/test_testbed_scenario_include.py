@@ -108,7 +108,7 @@ def test_mistakes_stand_where_they_were_made_and_all_of_them_are_told(write):
         "s.yaml:5:26: fleets[1].count (phone): got '0'; a whole number from 1 to 10000000 is expected",
         "home.yaml:4:5: fleets[0] (pi): missing key 'count': how many clients",
         f"home.yaml:4:16: fleets[0] (pi): unknown key 'cuont'; did you mean 'count'? allowed: {', '.join(FLEET_KEYS)}",
-        f"home.yaml:4:82: fleets[0].uplink.delay (pi): got 20; {DURATION}",
+        f"home.yaml:4:83: fleets[0].uplink.delay (pi): got 20; {DURATION}",
     ]
 
 
