@@ -24,7 +24,7 @@ setup-tests:
 	@PYTHON=$(PYTHON) scripts/setup.sh tests
 
 test: setup-tests lint
-	@.venv/bin/python -m pytest $(ARGS)
+	@scripts/test.sh $(ARGS)
 
 # Strictly: a broken link or docstring fails. Opens from the file system: site/index.html.
 docs: setup-tests

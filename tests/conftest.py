@@ -22,8 +22,12 @@ if STRICT:
     settings.load_profile("strict")
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked `root` need root; without it each says so."""
+    """What shapes links or limits work measures time. Tests marked `root` need root; without it each says so."""
+    for item in items:
+        if item.get_closest_marker("root") or "full_kernel" in item.path.parts:
+            item.add_marker("alone")
     if IS_ROOT:
         return
     for item in items:
