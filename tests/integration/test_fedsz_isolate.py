@@ -154,7 +154,12 @@ def test_nothing_is_left_behind() -> None:
             fedsz.decompress(crafted_sz2(), isolate=True)
     fedsz.decompress(fedsz.compress(STATE), isolate=True)
     assert len(list(Path("/proc/self/fd").iterdir())) <= before + 1
-    children = {child.pid for child in psutil.Process().children(recursive=True)}
+    children = {
+        child.pid
+        for child in psutil.Process().children(recursive=True)
+        if "fedsz.isolated_worker" in child.cmdline()
+    }
+    assert children
     workers.shut_down()
     assert not [pid for pid in children if psutil.pid_exists(pid)]
 
@@ -167,4 +172,4 @@ def test_a_short_fuzz_run_finds_nothing() -> None:
     assert outcomes["MalformedPayloadError"] > 1000
     # Whether a damaged stream makes a C decoder crash hangs on what lies in its memory; that a crash costs one update
     # only is held above, on a payload made for it. Here: such streams were among the inputs, and reached the worker.
-    assert sum(number for name, number in outcomes.items() if name.endswith("(isolated)")) > 50, outcomes
+    assert sum(number for name, number in outcomes.items() if name.endswith("(isolated)")) > 10, outcomes
