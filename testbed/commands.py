@@ -294,13 +294,14 @@ def _measure(folder: Path, work: object) -> None:
 
 
 def _answer(folder: Path, options: argparse.Namespace) -> int:
+    again = f"every cell is kept in {folder}\nfor the report: testbed report {shlex.quote(str(folder))}"
     try:
         summarise(folder, quiet=options.quiet, json_lines=options.json)
     except KeyboardInterrupt as stopped:
-        again = f"testbed report {shlex.quote(str(folder))}"
-        raise KeyboardInterrupt(
-            f"{_stopped(stopped)}; every cell is kept in {folder}\nfor the report: {again}"
-        ) from None
+        raise KeyboardInterrupt(f"{_stopped(stopped)}; {again}") from None
+    except OSError:
+        print(f"\n{again}", file=sys.stderr)
+        raise
     return 0
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from devices.errors import LimitError
+from devices.errors import LimitError, WorkerDiedError
 from devices.limits import ControlGroup, Limits, controllers, new_name
+from devices.worker import Worker
 
 pytestmark = pytest.mark.root
 
@@ -27,6 +30,19 @@ sys.stdin.readline()
 block = bytearray(int(sys.argv[1]))
 block[::4096] = b"x" * len(block[::4096])
 print(len(block))
+"""
+READ = """
+import sys
+sys.stdin.readline()
+with open(sys.argv[1], "rb") as data:
+    print(sum(len(block) for block in iter(lambda: data.read(1 << 20), b"")))
+"""
+WRITE = """
+import sys
+sys.stdin.readline()
+with open(sys.argv[1], "wb") as data:
+    for _ in range(int(sys.argv[2])):
+        data.write(bytes(1 << 20))
 """
 
 
@@ -82,6 +98,32 @@ def test_a_memory_ceiling_kills_and_says_so():
 def test_below_the_ceiling_nobody_is_killed():
     output, status, kills, _ = in_group(Limits(memory_bytes=96 << 20), GRAB, str(32 << 20))
     assert (output.strip(), status, kills) == (str(32 << 20), 0, 0)
+
+
+def test_page_cache_counts_but_kills_nobody():
+    """Reading twice the ceiling from a disk; the cache is given back under pressure."""
+    large = Path(os.environ["FULL_KERNEL"]) / "large"
+    large.write_bytes(bytes(64 << 20))
+    try:
+        output, status, kills, _ = in_group(Limits(memory_bytes=32 << 20), READ, str(large))
+    finally:
+        large.unlink()
+    assert (output.strip(), status, kills) == (str(64 << 20), 0, 0)
+
+
+def test_files_in_memory_count_and_kill(tmp_path):
+    shared = tmp_path / "shared"  # on tmpfs, see full_kernel_boot
+    _, status, kills, _ = in_group(Limits(memory_bytes=48 << 20), WRITE, str(shared), "96")
+    shared.unlink()
+    assert (status, kills) == (-9, 1)
+
+
+def test_a_client_over_its_ceiling_says_so_and_the_next_call_gets_a_new_process():
+    with Worker(Limits(cpu_share=0.5, memory_bytes=64_000_000)) as worker:
+        for _ in range(2):
+            with pytest.raises(WorkerDiedError, match=r"^out of memory at 64 MB while compressing$"):
+                worker.call_as("compressing", os.urandom, 192 << 20)
+        assert len(worker.call(os.urandom, 1000)[0]) == 1000
 
 
 def test_a_controller_that_is_absent_is_an_error_and_leaves_nothing():

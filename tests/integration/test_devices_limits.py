@@ -1,4 +1,4 @@
-"""Limits on this machine's real control groups (v1 here; the same file runs under v2 in the full kernel)."""
+"""Limits on this machine's real control groups, v1 or v2; `test_full_kernel_limits` looks at v2 whatever this has."""
 
 import os
 import signal

@@ -10,6 +10,7 @@ from devices.calibrate import Kernel, Timing, builtin_kernels, calibrate, measur
 from devices.energy import Split, energy_j
 from devices.errors import ProfileError
 from devices.kernels import copy_memory, quantise_and_code, shuffle_and_deflate, training_step
+from devices.limits import ControlGroup, Controller
 from devices.probe import burn
 from devices.profile_file import read_profile, write_profile
 from devices.work import device_time, limits_for, run_as
@@ -158,3 +159,28 @@ def test_damaged_profiles_are_refused_by_name(tmp_path, text, message):
     with pytest.raises(ProfileError, match=message) as caught:
         read_profile(file)
     assert str(file) in str(caught.value)
+
+
+def test_what_is_written_under_cgroup_v2(tmp_path):
+    """Plain files take what a kernel would: CPU sets need two processors, and the full kernel of the tests has one."""
+    (tmp_path / "cgroup.subtree_control").write_text("cpu\n")
+    mounted = {name: Controller(name, 2, tmp_path) for name in ("cpu", "cpuset", "memory")}
+    limits = Limits(cpu_share=0.25, cpus=(0, 2), memory_bytes=64 << 20)
+    with ControlGroup("fz-test", limits, mounted=mounted) as group:
+        folder = tmp_path / "fz-test"
+        group.add(1234)
+        written = {file.name: file.read_text() for file in folder.iterdir()}
+        assert written == {
+            "cpu.max": "2500 10000",
+            "cpuset.cpus": "0,2",
+            "memory.max": "67108864",
+            "cgroup.procs": "1234",
+        }
+        assert (tmp_path / "cgroup.subtree_control").read_text() in ("+cpuset", "+memory")  # cpu was enabled
+        group.let_run()
+        assert (folder / "cpu.max").read_text() == "max"
+        group.hold_back()
+        assert (folder / "cpu.max").read_text() == "2500 10000"
+        for file in folder.iterdir():  # a kernel's files go with the folder
+            file.unlink()
+    assert not folder.exists()
