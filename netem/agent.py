@@ -122,13 +122,22 @@ class Agent:
         return self._controls[index]
 
     def on_lateness(self, descriptors: list[int]) -> None:
-        """Report how late this process wakes up when it asked to, in seconds: the 95th percentile of 60 naps."""
-        late_s = []
-        for _ in range(60):
-            due_s = time.monotonic() + 0.0005
-            time.sleep(0.0005)
-            late_s.append(time.monotonic() - due_s)
-        self.tell(event="done", late_s=sorted(late_s)[56])
+        """Report how late this process wakes up when it asked to, in seconds: the 95th percentile of 40 naps.
+
+        The least of three: a moment at which others have the processor says nothing of this machine's timers, and the
+        bucket that is made of it stays.
+        """
+        late_s = [_late_s(40) for _ in range(3)]
+        self.tell(event="done", late_s=min(late_s))
+
+
+def _late_s(naps: int) -> float:
+    late_s = []
+    for _ in range(naps):
+        due_s = time.monotonic() + 0.0005
+        time.sleep(0.0005)
+        late_s.append(time.monotonic() - due_s)
+    return sorted(late_s)[round(0.95 * naps) - 1]
 
 
 def prefer_this_process() -> None:

@@ -96,7 +96,12 @@ class Judge:
                 if why:
                     untrusted.setdefault(client.client, why)
                 link = path(self.topology, client.client, direction)[0]
-                checks.append(check(client.client, direction, link.rate_bps, seen, model_s, not why))
+                disturbed = "; ".join(
+                    (self._late(seen), *(self.strain.reasons if self.strain else ()))
+                ).strip("; ")
+                checks.append(
+                    check(client.client, direction, link.rate_bps, seen, model_s, not why, disturbed)
+                )
         return untrusted, checks
 
     def _disbelieved(
@@ -123,8 +128,8 @@ class Judge:
             ran, limit = top * seen.dilation / 1e6, self.host.link_bps / 1e6
             return f"ran at {ran:.0f} Mbit/s (dilation {seen.dilation:g}); this host is truthful up to {limit:.0f}"
         jitter_s = seen.dilation * HOST_JITTER_S
-        if seen.lag_s > LAG_BAND * seen.seconds + jitter_s:
-            return f"was {seen.lag_s:.3g} s behind the clock in a transfer of {seen.seconds:.3g} s"
+        if late := self._late(seen):
+            return late
         if by_chance(ways):
             # Where packets are lost or delayed by chance, a transfer may take any time that its bytes leave it.
             least_s = 8 * data_bytes(seen.flow.payload_bytes) / min(top, top_bps(ways[1]))
@@ -133,6 +138,12 @@ class Judge:
         elif abs(seen.seconds - model_s) > self._band(ways) * model_s + jitter_s:
             return f"took {seen.seconds:.4g} s, the model expects {model_s:.4g} s"
         return ""
+
+    @staticmethod
+    def _late(seen: Transfer) -> str:
+        if seen.lag_s <= LAG_BAND * seen.seconds + seen.dilation * HOST_JITTER_S:
+            return ""
+        return f"was {seen.lag_s:.3g} s behind the clock in a transfer of {seen.seconds:.3g} s"
 
     def _band(self, ways: tuple[LinkSpec, ...]) -> float:
         """How far a transfer over these links may lie from the model, as a share of it."""

@@ -12,6 +12,7 @@ from netem.link import AccessLink, LinkSpec, Topology
 from netem.sampling import Strain
 from testbed.clock import Transfer
 from testbed.dilation import TruthfulRange
+from testbed.fidelity import TransferCheck, verdict
 from testbed.judge import Judge
 from testbed.round import ClientOutcome, RoundOutcome
 
@@ -37,6 +38,11 @@ def judge(uplink: LinkSpec | None = None, **changes: Any) -> Judge:
 
 def why(judged: Judge, seen: Transfer, expected_s: float = 1.0) -> str:
     untrusted, checks = judged.round(outcome(seen), {("a", "uplink"): expected_s})
+    late = "behind the clock" in untrusted.get("a", "")
+    held = bool(judged.strain and judged.strain.reasons)
+    assert [bool(item.disturbed) for item in checks] == [
+        late or held
+    ]  # how far it is from the model is no reason
     assert [item.trusted for item in checks] == [not untrusted]
     return untrusted.get("a", "")
 
@@ -104,3 +110,20 @@ def test_late_and_beyond_the_hosts_range() -> None:
 
 def test_without_samples_or_probes_only_lengths_count() -> None:
     assert why(judge(strain=None), transfer(1.0)) == ""
+
+
+def test_the_engines_are_compared_where_the_host_did_not_disturb() -> None:
+    def item(difference: float, disturbed: str = "") -> TransferCheck:
+        return TransferCheck("a", "uplink", 1e6, 1, 1.0, 1.0 + difference, 1.0, 0.0, True, disturbed)
+
+    good, text = verdict([item(0.01), item(-0.02), item(0.5, "was late")])
+    assert good
+    assert text == (
+        "2 transfers: median difference 1.50% (goal 3%), worst 2.00% (goal 10%); 1 more were disturbed by the host; "
+        "the engines agree"
+    )
+    assert not verdict([item(0.01), item(0.02), item(0.5)])[0]
+    assert verdict([item(0.01, "was late")]) == (
+        False,
+        "no transfer was left alone by this host; 1 more were disturbed by the host: nothing follows",
+    )
