@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from netem.flow import Direction, FlowRequest
-from netem.host_range import HostRange
+from netem.host_range import DURATIONS_S, HostRange
 from netem.link import HIGHEST_RATE_BPS, LinkSpec, Topology
 from testbed.round import ClientPlan
 
@@ -43,7 +43,7 @@ def usable(measured: HostRange | None) -> TruthfulRange:
     usual = TruthfulRange()
     if measured is None or not (measured.link_bps and measured.total_bps):
         return usual
-    shortest_s = usual.shortest_s if measured.shortest_s is None else measured.shortest_s
+    shortest_s = measured.shortest_s or 2 * DURATIONS_S[-1]
     return TruthfulRange(
         link_bps=min(usual.link_bps, measured.link_bps),
         total_bps=min(usual.total_bps, measured.total_bps),

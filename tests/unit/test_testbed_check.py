@@ -71,6 +71,7 @@ def test_runs_rely_on_no_more_than_was_measured_and_no_more_than_is_usual() -> N
     assert usable(replace(FOUND, link_bps=0.0)) == TruthfulRange()  # nothing to choose a dilation by
     weak = usable(replace(FOUND, link_bps=1e9, total_bps=0.5e9, shortest_s=0.05))
     assert (weak.link_bps, weak.total_bps, weak.shortest_s) == (1e9, 0.5e9, 0.05)
+    assert usable(replace(FOUND, shortest_s=None)).shortest_s == 0.1  # twice the longest that was tried
 
 
 def test_where_links_cannot_be_measured_it_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
