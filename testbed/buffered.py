@@ -45,7 +45,7 @@ class BufferedCell:
         self._scenario, self._bench, self._workshop = scenario, bench, workshop
         self._presence, self._log, self._rng, self._tell = presence, log, rng, tell
         self._choice = np.random.default_rng(np.random.SeedSequence([seed, 4]))
-        self._held: dict[str, Model] = {}  # what each client has received last
+        self._sent: dict[str, tuple[Model, Update]] = {}  # what each client was sent last
         self._clients: dict[int, Client] = {}  # by the identity of the update
         self._ended: list[Update] = []  # since the last model
 
@@ -89,12 +89,18 @@ class BufferedCell:
         """Train, compress and decode, from the newest model."""
         self._tell("working")
         name = update.client
-        client = self._workshop.client(name, self._model, self._held.get(name), update.number)
+        client = self._workshop.client(name, self._model, self._held_by(name), update.number)
         client.work.leave(self._presence.leaves_after_s(name, update.started_s))
         if not client.sent.fails:
-            self._held[name] = client.sent.model
+            self._sent[name] = client.sent.model, update
         self._clients[id(update)] = client
         return client.work.plan.sized()
+
+    def _held_by(self, name: str) -> Model | None:
+        """What the client still holds: the last model that was sent to it, if all of it arrived."""
+        model, update = self._sent.get(name, (None, None))
+        arrived = update.outcome.downlink if update is not None else None
+        return model if arrived is not None and arrived.ok else None
 
     def refused(self, update: Update) -> str:
         """See `Labour`."""

@@ -41,6 +41,7 @@ class ClientWork:
     samples: int = 0
     refused: str = ""
     reference: bool = False
+    downlink_reference: bool = False
     max_error: float | None = None
     max_error_over_bound: float | None = None
     source: dict[str, Source] = field(default_factory=dict)
@@ -123,6 +124,7 @@ def row_of(
         accuracy=accuracy,
         source={"downlink": moved, "uplink": moved, **work.source},
         reference=work.reference,
+        downlink_reference=work.downlink_reference,
         spans=tuple(outcome.spans),
         **energy.of_round(fleet, work.plan, outcome),
         values=cell.to_dict()["values"],

@@ -26,14 +26,14 @@ class CodecSettings:
     codec: str
     bound: fedsz.ErrorBound
     lossless: str | None
-    threshold: int
+    partition: fedsz.Partition
 
     @property
     def key(self) -> tuple[object, ...]:
         """Equal for settings that give equal bytes; an uncompressed state knows no bound."""
         if self.codec == "none":
             return ("none",)
-        return (self.codec, self.bound.mode, self.bound.value, self.lossless, self.threshold)
+        return (self.codec, self.bound.mode, self.bound.value, self.lossless, self.partition)
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def encode_update(state: State, settings: CodecSettings, reference: State | None
             settings.bound,
             codec=settings.codec,
             lossless=settings.lossless or DEFAULT_LOSSLESS,
-            partition=fedsz.Partition(threshold=settings.threshold),
+            partition=settings.partition,
             reference=reference,
         )
 

@@ -97,7 +97,6 @@ class Experiment:
                 client = workshop.client(name, model, held.get(name), number)
                 client.work.leave(presence.leaves_after_s(name, log.clock_s))
                 clients.append(client)
-            held = {client.name: client.sent.model for client in clients if not client.sent.fails}
             usable = [(c.decoded, c.work.samples) for c in clients if c.decoded]
             # Where every client failed there is nothing to average, and the model stays what it is.
             aggregate = self._bench.average(usable, rng) if usable else Timed(model, 0.0, "measured")
@@ -107,6 +106,7 @@ class Experiment:
                 work.source["aggregate"] = aggregate.source
             self._keep(works)
             played = self._carrier.play(scenario, [w.plan for w in works], aggregate.seconds, log.clock_s)
+            held = _held(clients, played)
             arrived = self._arrived(clients, played)
             if arrived:
                 model = self._bench.average(arrived, rng).value
@@ -140,6 +140,15 @@ class Experiment:
             if outcome.status == "ok" and client.decoded is not None:
                 updates.append((client.decoded, client.work.samples))
         return updates
+
+
+def _held(clients: list[Client], played: Played) -> dict[str, Model]:
+    """What each client holds after the round: the model, where all of it arrived and the client could read it."""
+    return {
+        client.name: client.sent.model
+        for client, outcome in zip(clients, played.outcome.clients, strict=True)
+        if not client.sent.fails and outcome.downlink is not None and outcome.downlink.ok
+    }
 
 
 def _asked(scenario: Scenario, seed: int, number: int, there: list[str]) -> list[str]:

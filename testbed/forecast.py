@@ -165,7 +165,7 @@ def _step_s(spec: ModelSpec, state: State, dataset: str, data_dir: Path | None, 
 def _coding_key(compression: Compression) -> object:
     raw = compression.policy == "never" or compression.codec == "none"
     return (
-        "none" if raw else (compression.codec, compression.bound, compression.lossless, compression.threshold)
+        "none" if raw else (compression.codec, compression.bound, compression.lossless, compression.partition)
     )
 
 
@@ -179,7 +179,7 @@ def _coding(state: State, compression: Compression) -> _Coding:
             compression.bound,
             codec=codec,
             lossless=compression.lossless or DEFAULT_LOSSLESS,
-            partition=fedsz.Partition(threshold=compression.threshold),
+            partition=compression.partition,
         )
         compressed = time.perf_counter()
         fedsz.decompress(payload)

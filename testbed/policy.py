@@ -16,7 +16,7 @@ from testbed.work import Model, Workbench
 
 def settings_of(compression: Compression) -> CodecSettings:
     """What `fedsz` is asked for where a scenario's compression is on."""
-    return CodecSettings(compression.codec, compression.bound, compression.lossless, compression.threshold)
+    return CodecSettings(compression.codec, compression.bound, compression.lossless, compression.partition)
 
 
 class Policy:

@@ -54,6 +54,8 @@ class Row:
             why. Untrusted rows stay in the file and out of the statistics.
         reference: whether the update was coded against the global model that both sides hold; False where the scenario
             does not ask for it, and where nothing is compressed.
+        downlink_reference: whether what the server sent was coded against the model that the client still held; False
+            also in a client's first round and where it missed the one before.
         source: part -> how its duration came about.
         spans: (part, start, end) in order, seconds since the round began; empty where nobody noted them. Waiting may
             come in several pieces (for the server to take the update, then for others).
@@ -106,6 +108,7 @@ class Row:
     energy_radio_j: float | None = None
     energy_wait_j: float | None = None
     reference: bool = False
+    downlink_reference: bool = False
     model_version: int | None = None
     staleness: int | None = None
     source: Mapping[str, Source] = field(default_factory=dict)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from devices.energy import Radio
 from devices.profile import DeviceProfile
 from fedsz.bound import ErrorBound
+from fedsz.partition import Partition
 from netem.link import AccessLink, LinkSpec, Topology
 from testbed.availability import Availability
 
@@ -169,7 +170,9 @@ class Compression:
     Attributes:
         codec: an id of `fedsz.codecs()`; ``none`` sends raw values (container and checksum all the same).
         lossless: codec for the tensors that are not lossy; None for `fedsz`'s own choice.
-        threshold: tensors with more values than this and ``weight`` in their name go lossy.
+        threshold: only tensors with more values than this go lossy.
+        names: a lossy tensor's name contains one of these, or matches it where it holds ``*``, ``?`` or ``[``.
+        by_data: so does any other tensor that lossless coding gains little on (`fedsz.Partition`).
         reference: code against the global model that both sides hold.
         downlink: compress what the server sends, too.
         policy: ``always``; ``never``; ``auto`` compresses when the closed form says that it pays.
@@ -180,10 +183,17 @@ class Compression:
     bound: ErrorBound = DEFAULT_BOUND
     lossless: str | None = None
     threshold: int = 1024
+    names: tuple[str, ...] = ("weight",)
+    by_data: bool = False
     reference: bool = False
     downlink: bool = False
     policy: Literal["always", "never", "auto"] = "always"
     among: tuple[Candidate, ...] = ()
+
+    @property
+    def partition(self) -> Partition:
+        """Which tensors go lossy."""
+        return Partition(self.threshold, self.names, self.by_data)
 
     @property
     def candidates(self) -> tuple[Compression, ...]:

@@ -24,6 +24,7 @@ class Sent:
 
     Attributes:
         fails: why the client could make nothing of it; empty where it could.
+        reference: whether it was coded against a model that the client still held.
     """
 
     payload: bytes
@@ -32,6 +33,7 @@ class Sent:
     pack_s: float = 0.0
     unpack_s: float = 0.0
     fails: str = ""
+    reference: bool = False
 
 
 @dataclass
@@ -80,6 +82,7 @@ class Workshop:
         fleet = scenario.fleet_of(name)
         settings = settings_of(compression)
         reference = held if compression.reference else None
+        against = reference is not None
         coded = self._bench.encode(scenario, None, model, settings, reference, self._rng)
         digest = hashlib.sha256(coded.value).hexdigest()
         try:
@@ -87,8 +90,8 @@ class Workshop:
                 coded.value, digest, settings.codec, reference, model, self._rng, fleet
             )
         except WorkerDiedError as died:
-            return Sent(coded.value, digest, model, coded.seconds, fails=str(died))
-        return Sent(coded.value, digest, received.value, coded.seconds, received.seconds)
+            return Sent(coded.value, digest, model, coded.seconds, fails=str(died), reference=against)
+        return Sent(coded.value, digest, received.value, coded.seconds, received.seconds, reference=against)
 
     def _uncompressed(self, model: Model) -> tuple[bytes, str]:
         """The uncompressed payload and its SHA-256, one object for all: it is laid ready only once."""
@@ -117,6 +120,7 @@ class Workshop:
             update_bytes=model.nbytes,
             downlink_digest=sent.digest,
             reference=reference is not None,
+            downlink_reference=sent.reference,
             doubt=self._bench.doubt(fleet),
         )
         client = Client(work, sent)
