@@ -59,7 +59,8 @@ network: {engine: model, server: {uplink: 1 Gbit/s, downlink: {rate: 2 Gbit/s, d
 fleets:
   - {name: pi, count: 11, device: raspberry-pi-4, limits: quota, downlink: 50 Mbit/s,
      uplink: {rate: 10 Mbit/s, delay: 20 ms, jitter: 5 ms, loss: 1 %, reorder: 0.5 %}}
-compression: {codec: sz3, bound: {mode: ABS, value: 1e-3}, lossless: zlib, threshold: 10, reference: true}
+compression: {codec: sz3, bound: {mode: ABS, value: 1e-3}, lossless: zlib, threshold: 10, names: [kernel],
+              by_data: true, reference: true}
 rounds_policy: {kind: sync, deadline: 90 s, ask: 8, take: 6}
 sweep: {uplink.rate: [1 Mbit/s, 2 Mbit/s], repeats: 3, work: drawn, combine: list}
 """
@@ -79,6 +80,7 @@ sweep: {uplink.rate: [1 Mbit/s, 2 Mbit/s], repeats: 3, work: drawn, combine: lis
         "adam",
         1e-3,
         0.0,
+        0.0,
         0.1,
         50,
         32,
@@ -89,7 +91,7 @@ sweep: {uplink.rate: [1 Mbit/s, 2 Mbit/s], repeats: 3, work: drawn, combine: lis
     uplink = LinkSpec(10e6, 0.02, 0.005, 0.01, 0.005)
     assert scenario.fleets == (Fleet("pi", 11, "raspberry-pi-4", uplink, LinkSpec(50e6), "quota"),)
     bound = ErrorBound("ABS", 1e-3)
-    assert scenario.compression == Compression("sz3", bound, "zlib", 10, True)
+    assert scenario.compression == Compression("sz3", bound, "zlib", 10, ("kernel",), True, True)
     assert scenario.rounds_policy == RoundPolicy("sync", 90.0, None, 8, 6)
     assert dict(scenario.sweep.axes) == {"uplink.rate": (1e6, 2e6)}
     assert (scenario.sweep.repeats, scenario.sweep.work, scenario.sweep.combine) == (3, "drawn", "list")
@@ -208,7 +210,7 @@ def test_a_file_of_aliases_of_aliases_does_not_fill_the_memory():
         ),
         (
             "learning:",
-            "5:10: learning: got nothing; a mapping is expected; allowed: batch_size, data, data_dir,",
+            "5:10: learning: got nothing; a mapping is expected; allowed: batch_size, checkpoint, data, data_dir,",
         ),
         (
             "learning: {model: mobilenetv2}",
