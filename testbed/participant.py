@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import simpy
+from simpy.events import Event
 
 from testbed.clock import FlowEnvironment, Transfer, TransferEvent
 
@@ -172,9 +173,15 @@ class _Client:
             yield from self._work()
         except simpy.Interrupt as left:
             if self._flow is not None:
+                if self._flow.callbacks is not None:  # others shared the links with it until now
+                    self._flow.callbacks.append(self._note_cut)
                 self._env.abort(self._flow, str(left.cause))
             self._split.give_up(str(left.cause))
             self._server.lost()
+
+    def _note_cut(self, event: Event) -> None:
+        assert isinstance(event, TransferEvent)
+        setattr(self._outcome, event.request.direction, event.value)
 
     def leave(self, process: simpy.Process, after_s: float) -> Process:
         yield self._env.timeout(after_s)

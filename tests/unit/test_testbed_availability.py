@@ -216,6 +216,9 @@ def test_crashes_and_departures_free_the_link_for_the_others_on_either_clock(
         "uplink: connection lost after 150000 of 400000 bytes",
     )
     assert (near_1.status, near_1.reason) == ("dropped", "left while it was at: uplink")
+    for seen in (near_1.uplink, followed.outcome.clients[1].uplink):
+        assert seen is not None  # the judge counts what it had of the links
+        assert 0 < seen.flow.payload_bytes < 450_000
     assert [client.status for client in far] == ["ok", "ok"]
     assert computed.outcome.round_s <= whole.outcome.round_s
     assert followed.untrusted == {}

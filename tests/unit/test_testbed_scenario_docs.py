@@ -25,6 +25,15 @@ def test_the_example_is_a_scenario():
     assert len(scenario.cells()) == 7 * 3 * 6
 
 
+def test_the_other_examples_are_parts_of_scenarios():
+    _, *others = blocks("scenarios.md", "yaml")
+    parts = [part for part in others if "include:" not in part]
+    assert len(parts) >= 2
+    fleets = "fleets: [{name: a, count: 20, device: pixel-6, uplink: 1 Mbit/s, downlink: 1 Mbit/s}]\n"
+    for part in parts:
+        loads("name: a\nnetwork: {engine: model}\n" + ("" if "fleets:" in part else fleets) + part)
+
+
 def test_the_axes_of_the_table_are_axes():
     text = (DOCS / "scenarios.md").read_text(encoding="utf-8")
     axes = re.findall(r"^\| `([\w.]+: .*?)` \|", text, re.MULTILINE)
