@@ -32,6 +32,7 @@ class _Direction:
         by: where in a packet a member's address stands.
         shape: what the kernel has, as far as we set it.
         frames: the longest packet that the interface's stack makes.
+        seeds: how many seeds it has had.
     """
 
     label: str
@@ -40,6 +41,7 @@ class _Direction:
     by: Literal["source", "destination"] = "source"
     shape: Shape | None = None
     frames: int = 0
+    seeds: int = 0
 
     def differences(self, states: Sequence[QueueState]) -> Iterator[tuple[str, str]]:
         """What the kernel has against what it was asked for."""
@@ -104,7 +106,7 @@ class Links:
         changed: list[tuple[_Direction, Shape]] = []
         orders: list[dict[str, Any]] = []
         for direction, spec in zip(self._directions, wanted, strict=True):
-            new = shape(spec, dilation, burst_s=self._burst_s, seed=self._seed_of(direction.label))
+            new = self._new_shape(direction, spec, dilation)
             longest = frames[direction.label]
             if new == direction.shape and longest == direction.frames:
                 continue
@@ -182,6 +184,19 @@ class Links:
             )
             for direction in self._directions
         }
+
+    def _new_shape(self, direction: _Direction, spec: LinkSpec, dilation: float) -> Shape:
+        """What the kernel is to have. A link that changes goes on with another seed: with the same again, netem would
+        start its random numbers anew, and each round would lose the packets that the first one lost."""
+        new = self._shape(direction, spec, dilation)
+        if direction.shape is not None and new != direction.shape and new.netem is not None:
+            direction.seeds += 1
+            new = self._shape(direction, spec, dilation)
+        return new
+
+    def _shape(self, direction: _Direction, spec: LinkSpec, dilation: float) -> Shape:
+        seed = self._seed_of(f"{direction.label}/{direction.seeds}")
+        return shape(spec, dilation, burst_s=self._burst_s, seed=seed)
 
     def _seed_of(self, label: str) -> int | None:
         if self._seed is None:
