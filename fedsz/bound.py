@@ -20,7 +20,7 @@ class ErrorBound:
         mode: ``REL``, times (max - min) of the finite values of each tensor on its own, FedSZ's mode
             (arXiv:2312.13461); ``ABS``, in the tensor's unit; ``REL_STATE``, times (max - min) over all lossy
             tensors of the state together, for comparison with work that flattens the whole model.
-        value: >= 0 and finite; 0 means lossless.
+        value: finite and at least 0, which means lossless.
 
     Raises:
         InvalidBoundError: an unknown mode, or a value that is NaN, negative, infinite or no number.

@@ -62,7 +62,7 @@ def _commands(parser: argparse.ArgumentParser) -> Iterator[str]:
 
 def _usage(command: argparse.ArgumentParser) -> str:
     """Its usage without the widths of whoever builds the site."""
-    command.formatter_class = lambda prog: argparse.HelpFormatter(prog, width=100)
+    command.formatter_class = lambda prog: argparse.HelpFormatter(prog, width=88)
     return command.format_usage().removeprefix("usage: ").replace("\n       ", "\n").rstrip()
 
 

@@ -2,7 +2,9 @@
 
 A block with a title is a file, and is written. A block that a test cannot run (it takes root, minutes or a hypervisor)
 has a comment before it that says why, invisible to readers: ``<!-- not run: takes minutes -->``. What a Python block
-prints can be shown after it, under ``<!-- output -->``, and then has to be exactly that.
+prints can be shown after it, under ``<!-- output -->``, and then has to be exactly that; this writes it there:
+
+    python tests/integration/docs_blocks.py docs/howto/pandas.md
 """
 
 from __future__ import annotations
@@ -12,8 +14,10 @@ import io
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +107,29 @@ def run_page(page: Path, folder: Path) -> str:
     return "\n".join(printed)
 
 
+def refresh(page: Path, folder: Path) -> None:
+    """Run the Python blocks of *page* in *folder*; put what they print under its marks, and pictures beside it."""
+    names: dict[str, Any] = {"__name__": "page"}
+    printed = ""
+
+    def put(match: re.Match[str]) -> str:
+        nonlocal printed
+        if match["mark"] == "output":
+            return f"<!-- output -->\n```text\n{printed}```"
+        out = io.StringIO()
+        if match["language"] == "python" and not match["title"]:
+            with contextlib.redirect_stdout(out):
+                exec(compile(match["code"], page.name, "exec"), names)
+        printed = out.getvalue()
+        return match[0]
+
+    with contextlib.chdir(folder):
+        text = _BLOCK.sub(put, page.read_text(encoding="utf-8"))
+    page.write_text(text, encoding="utf-8")
+    for picture in folder.glob("*.png"):
+        shutil.copy(picture, page.parent / picture.name)
+
+
 def _run(block: Block, names: dict[str, Any]) -> None:
     if block.language == "console":
         for line in block.code.splitlines():
@@ -135,3 +162,9 @@ def scenario(block: Block) -> Scenario:
         YAML(typ="safe", pure=True).dump({**_BASE, **data}, stream)
         text = stream.getvalue()
     return loads(text, str(Path(block.title or "page.yaml").resolve()))
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as scratch:
+        (Path(scratch) / "docs").symlink_to(ROOT / "docs")
+        refresh(Path(sys.argv[1]).resolve(), Path(scratch))
