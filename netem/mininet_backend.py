@@ -65,7 +65,7 @@ class MininetNetwork:
     ) -> None:
         self._topology = topology
         self._dilation = dilation
-        self._congestion_control = congestion_control
+        self.congestion_control = congestion_control
         self._state_dir = state_dir
         self._switch = switch
         self._keep_received = keep_received
@@ -84,7 +84,7 @@ class MininetNetwork:
         self.net: Any = None
 
     def __enter__(self) -> MininetNetwork:
-        require_for(self._topology, self._congestion_control, self._switch, turns=self._sharing == "turns")
+        require_for(self._topology, self.congestion_control, self._switch, turns=self._sharing == "turns")
         with ExitStack() as stack:
             self.swept = sweep(self._state_dir)
             ledger = stack.enter_context(Ledger(self._state_dir))
@@ -119,7 +119,7 @@ class MininetNetwork:
         self.transfers = stack.enter_context(
             Transfers(
                 started,
-                congestion_control=self._congestion_control,
+                congestion_control=self.congestion_control,
                 timeout_s=self._timeout_s,
                 keep_received=self._keep_received,
                 defer_digests=self._defer_digests,

@@ -94,7 +94,7 @@ def points(checks: Sequence[TransferCheck]) -> list[dict[str, Any]]:
     return [
         {
             "direction": direction,
-            "rate": format_rate(rate),
+            "rate": format_rate(rate, 4),
             "transfers": len(found),
             "dilation": f"{min(c.dilation for c in found):.3g} to {max(c.dilation for c in found):.3g}",
             "median difference": f"{statistics.median(c.difference for c in found):+.2%}",

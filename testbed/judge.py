@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from netem.flow import Direction, FlowRequest
 from netem.link import LinkSpec, Topology
 from netem.model_backend import ModelNetwork
-from netem.probe import by_chance, delayed, path
+from netem.probe import by_chance, delay_band, path
 from netem.sampling import Strain
 from netem.tcp import data_bytes
 from testbed.clock import Transfer
@@ -19,8 +19,6 @@ from testbed.round import RoundOutcome
 
 # A transfer further than this from the model is not believed; docs/fidelity.md shows what is usual.
 TRANSFER_BAND = 0.05
-# Over links with delay the model itself may be so far off: docs/network-model.md.
-DELAYED_BAND, DELAYED_BBR_BAND = 0.10, 0.20
 # Wall-clock seconds that no host can promise: waking a process, telling another one.
 HOST_JITTER_S = 0.001
 # How much of its own length a transfer may be shifted against the others before contention is another one.
@@ -135,7 +133,10 @@ class Judge:
             least_s = 8 * data_bytes(seen.flow.payload_bytes) / min(top, top_bps(ways[1]))
             if seen.seconds < (1.0 - TRANSFER_BAND) * least_s - jitter_s:
                 return f"took {seen.seconds:.4g} s, its bytes alone take {least_s:.4g} s"
-        elif abs(seen.seconds - model_s) > self._band(ways) * model_s + jitter_s:
+        elif (
+            abs(seen.seconds - model_s)
+            > max(TRANSFER_BAND, delay_band(ways, self.congestion_control)) * model_s + jitter_s
+        ):
             return f"took {seen.seconds:.4g} s, the model expects {model_s:.4g} s"
         return ""
 
@@ -144,9 +145,3 @@ class Judge:
         if seen.lag_s <= LAG_BAND * seen.seconds + seen.dilation * HOST_JITTER_S:
             return ""
         return f"was {seen.lag_s:.3g} s behind the clock in a transfer of {seen.seconds:.3g} s"
-
-    def _band(self, ways: tuple[LinkSpec, ...]) -> float:
-        """How far a transfer over these links may lie from the model, as a share of it."""
-        if not delayed(ways):
-            return TRANSFER_BAND
-        return DELAYED_BBR_BAND if self.congestion_control == "bbr" else DELAYED_BAND

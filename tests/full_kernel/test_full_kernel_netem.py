@@ -22,6 +22,7 @@ from netem.flow import FlowRequest, FlowResult
 from netem.link import AccessLink, LinkSpec, Topology
 from netem.mininet_backend import MininetNetwork
 from netem.model_backend import ModelNetwork
+from netem.probe import probe_path
 from netem.trace import Trace
 
 pytestmark = pytest.mark.root
@@ -213,6 +214,24 @@ def test_a_rate_over_time_is_replayed_by_changing_it_in_place(network):
         expected_s = model.run()[0].duration_s
     assert expected_s > 2.0  # past the last change
     assert got.duration_s == pytest.approx(expected_s, rel=0.05)
+
+
+def test_a_probe_expects_delay_and_rate_as_they_are(network):
+    """How late this kernel, one process on a busy machine, is with it does not matter here."""
+    network.reshape(topology(LinkSpec(6e6, delay_s=0.05)))
+    row = probe_path(network, ["wire"], "uplink", looks=2)
+    assert row.band == 0.1
+    assert row.expected_rtt_s == pytest.approx(0.05, abs=0.002)
+    assert 0.95 * 0.05 < row.fastest_rtt_s < 0.15
+    assert row.error > -row.band
+
+
+def test_a_probe_does_not_judge_what_chance_decides(network):
+    network.reshape(topology(LOSSY))
+    row = probe_path(network, ["wire"], "uplink", looks=2)
+    assert (row.band, row.fault) == (None, "")
+    assert row.fastest_s > 0.9 * 8 * row.payload_bytes / LOSSY.rate_bps
+    assert any(line.startswith("netem ") and " loss=0.01" in f" {line}" for line in row.kernel)
 
 
 def test_reordering_lets_some_overtake_and_loses_none(network):
