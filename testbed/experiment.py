@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -21,7 +21,26 @@ from testbed.scenario import Scenario
 from testbed.work import Model, Timed, Workbench
 from testbed.workshop import Client, Workshop
 
-Tell = Callable[[str], None]
+
+class Watcher(Protocol):
+    """Who is told what is being done; `testbed.progress.Progress` is one."""
+
+    def phase(self, name: str, total: float | None = None) -> None: ...
+
+    def advance(self) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+
+class _Nobody:
+    def phase(self, name: str, total: float | None = None) -> None:
+        pass
+
+    def advance(self) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        pass
 
 
 class Experiment:
@@ -29,10 +48,9 @@ class Experiment:
 
     Args:
         run: id that goes into every row.
-        tell: called with what is being done, for progress.
+        watcher: told what is being done, for progress.
         payloads: keeps every payload, for replays over real links; None keeps none.
         results: the run's folder, where checkpoints go.
-        note: called with a line for the reader that stays.
     """
 
     def __init__(
@@ -40,13 +58,13 @@ class Experiment:
         run: str,
         bench: Workbench,
         carrier: Carrier,
-        tell: Tell = lambda _: None,
+        watcher: Watcher | None = None,
         payloads: PayloadStore | None = None,
         results: Path | None = None,
-        note: Tell = lambda _: None,
     ) -> None:
-        self._run, self._bench, self._carrier, self._tell = run, bench, carrier, tell
-        self._payloads, self._results, self._note = payloads, results, note
+        self._run, self._bench, self._carrier = run, bench, carrier
+        self._watcher = watcher if watcher is not None else _Nobody()
+        self._payloads, self._results = payloads, results
 
     def cell(self, cell: Cell) -> tuple[list[Row], CellDone]:
         """Measure one cell.
@@ -64,7 +82,9 @@ class Experiment:
         presence = Presence(scenario, seed)
         log = CellLog(self._run, cell, self._carrier.engine)
         if scenario.rounds_policy.kind == "async":
-            BufferedCell(scenario, seed, self._bench, workshop, presence, log, rng, self._tell).play(model)
+            BufferedCell(scenario, seed, self._bench, workshop, presence, log, rng, self._watcher.phase).play(
+                model
+            )
         else:
             self._rounds(cell, seed, model, workshop, presence, log, rng)
         return log.rows, log.done()
@@ -87,20 +107,21 @@ class Experiment:
             if kept := checkpoint.resume(log, workshop.policy, rng):
                 first, model, held = kept
                 rounds = f"{first} of {scenario.learning.rounds} rounds"
-                self._note(f"going on: cell {cell.index} after {rounds}, from {checkpoint.path}")
+                self._watcher.note(f"going on: cell {cell.index} after {rounds}, from {checkpoint.path}")
         for number in range(first, scenario.learning.rounds):
             log.clock_s = presence.somebody_s(log.clock_s)
             asked = _asked(scenario, seed, number, presence.there(log.clock_s))
-            self._tell("working")
+            self._watcher.phase("clients at work", len(asked))
             clients = []
             for name in asked:
                 client = workshop.client(name, model, held.get(name), number)
                 client.work.leave(presence.leaves_after_s(name, log.clock_s))
                 clients.append(client)
+                self._watcher.advance()
             usable = [(c.decoded, c.work.samples) for c in clients if c.decoded]
             # Where every client failed there is nothing to average, and the model stays what it is.
             aggregate = self._bench.average(usable, rng) if usable else Timed(model, 0.0, "measured")
-            self._tell("sending")
+            self._watcher.phase("sending")
             works = [client.work for client in clients]
             for work in works:
                 work.source["aggregate"] = aggregate.source
@@ -112,7 +133,7 @@ class Experiment:
                 model = self._bench.average(arrived, rng).value
             accuracy = None
             if scenario.learning.evaluate:
-                self._tell("evaluating")
+                self._watcher.phase("evaluating")
                 accuracy = self._bench.accuracy(model, scenario.learning.test_samples)
             log.add(works, played, aggregate.seconds, accuracy)
             for client, outcome in zip(clients, played.outcome.clients, strict=True):

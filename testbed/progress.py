@@ -1,10 +1,11 @@
 """Progress while the testbed works: bars with time left on a terminal, few lines in a log, JSON for programs.
 
-The sweep drives it with three calls and need not know where the output goes:
+The sweep drives it with a few calls and need not know where the output goes:
 
     with Progress(total=160, unit="cell") as progress:
         progress.phase("train", total=4)      # what is being done now, in how many steps
         progress.advance()                    # one of them is done
+        progress.rounds(lines)                # what the cell's rounds came to
         progress.step("10 Mbit/s, sz2")       # one of the 160 is done
 """
 
@@ -14,13 +15,16 @@ import json
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from types import TracebackType
 from typing import IO, Any, Literal, Self
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
+
+from testbed.round_line import SHOWN, RoundLine, live_table
 
 Mode = Literal["auto", "bars", "lines", "json", "quiet"]
 
@@ -57,6 +61,9 @@ class _View(ABC):
     @abstractmethod
     def step(self, state: Progress) -> None: ...
 
+    def rounds(self, lines: Sequence[RoundLine]) -> None:  # noqa: B027  logs and scripts have `rounds.jsonl`
+        pass
+
     @abstractmethod
     def note(self, text: str) -> None: ...
 
@@ -67,6 +74,7 @@ class Progress:
     Args:
         total: amount of all work, in steps or in any unit that `step` is given amounts of; cells that take longer than
             others should weigh more, or the time left lies.
+        steps: how many steps there are, where they are not what *total* counts.
         unit: what one step is called.
         mode: ``auto`` draws bars on a terminal and writes lines elsewhere.
         stream: standard error unless given; results go to standard output.
@@ -77,12 +85,14 @@ class Progress:
         self,
         total: float,
         *,
+        steps: int | None = None,
         unit: str = "cell",
         mode: Mode = "auto",
         stream: IO[str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.total, self.unit, self._clock = total, unit, clock
+        self.all_steps = round(total) if steps is None else steps
         self.done = 0.0
         self.steps = 0
         self.label = ""
@@ -90,7 +100,7 @@ class Progress:
         self.phase_total: float | None = None
         self.phase_done = 0.0
         self._skipped = 0.0
-        self._began = clock()
+        self._began = self._phase_began = clock()
         stream = stream if stream is not None else sys.stderr
         if mode == "auto":
             mode = "bars" if stream.isatty() else "lines"
@@ -115,6 +125,10 @@ class Progress:
     ) -> None:
         self._view.close()
 
+    def begin(self) -> None:
+        """Set-up is over: the pace counts from here."""
+        self._began = self._clock()
+
     @property
     def elapsed_s(self) -> float:
         return self._clock() - self._began
@@ -127,6 +141,14 @@ class Progress:
             return None
         return self.elapsed_s * max(0.0, self.total - self.done) / worked
 
+    @property
+    def phase_left_s(self) -> float | None:
+        """The same for the phase; None where its length is unknown or nothing of it is done."""
+        if self.phase_total is None or self.phase_done <= 0.0:
+            return None
+        spent = self._clock() - self._phase_began
+        return spent * max(0.0, self.phase_total - self.phase_done) / self.phase_done
+
     def skip(self, amount: float = 1.0, *, steps: int = 1) -> None:
         """Work that an earlier run did; it counts as done and not into the pace."""
         self.done += amount
@@ -136,6 +158,7 @@ class Progress:
     def phase(self, name: str, total: float | None = None) -> None:
         """Begin a phase; *total* None where its length is unknown."""
         self.phase_name, self.phase_total, self.phase_done = name, total, 0.0
+        self._phase_began = self._clock()
         self._view.phase(self)
 
     def advance(self, amount: float = 1.0) -> None:
@@ -150,6 +173,10 @@ class Progress:
         self.label = label
         self._view.step(self)
 
+    def rounds(self, lines: Sequence[RoundLine]) -> None:
+        """What the rounds of the cell that is ending came to."""
+        self._view.rounds(lines)
+
     def note(self, text: str) -> None:
         """A line for the reader that stays (a warning, a file written)."""
         self._view.note(text)
@@ -162,16 +189,26 @@ class _LeftColumn(TextColumn):
         super().__init__("{task.fields[left]}", justify="right")
 
 
+class _BarsBelowRounds(Bars):
+    """The bars, and above them the last rounds."""
+
+    lines: tuple[RoundLine, ...] = ()
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        if self.lines:
+            yield live_table(self.lines)
+        yield from super().get_renderables()
+
+
 class _BarView(_View):
     def __init__(self, stream: IO[str]) -> None:
         self._console = Console(file=stream)
-        self._bars = Bars(
+        self._bars = _BarsBelowRounds(
             TextColumn("{task.description}", style="bold"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[count]}", justify="right"),
             TimeElapsedColumn(),
             _LeftColumn(),
-            TextColumn("{task.fields[label]}", style="dim"),
             console=self._console,
             transient=True,
         )
@@ -188,25 +225,48 @@ class _BarView(_View):
         self._ready(state)
         if self._phase is not None:
             self._bars.remove_task(self._phase)
-        self._phase = self._bars.add_task(f"  {state.phase_name}", total=state.phase_total, left="", label="")
+        self._phase = self._bars.add_task(
+            f"  {state.phase_name}", total=state.phase_total, left="", count=self._phase_count(state)
+        )
 
     def advance(self, state: Progress) -> None:
         if self._phase is not None:
-            self._bars.update(self._phase, completed=state.phase_done)
+            self._bars.update(
+                self._phase,
+                completed=state.phase_done,
+                left=_left(state.phase_left_s),
+                count=self._phase_count(state),
+            )
 
     def step(self, state: Progress) -> None:
-        whole = self._ready(state)
-        left = state.left_s
-        text = "" if left is None else f"{time_text(left)} left"
-        self._bars.update(whole, completed=state.done, left=text, label=state.label)
+        self._bars.update(
+            self._ready(state), completed=state.done, left=_left(state.left_s), count=self._count(state)
+        )
+
+    def rounds(self, lines: Sequence[RoundLine]) -> None:
+        self._bars.lines = (*self._bars.lines, *lines)[-SHOWN:]
 
     def note(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False)
 
+    @staticmethod
+    def _count(state: Progress) -> str:
+        return f"{state.steps}/{state.all_steps}"
+
+    @staticmethod
+    def _phase_count(state: Progress) -> str:
+        return "" if state.phase_total is None else f"{state.phase_done:g}/{state.phase_total:g}"
+
     def _ready(self, state: Progress) -> TaskID:
         if self._whole is None:
-            self._whole = self._bars.add_task(f"{state.unit}s", total=state.total, left="", label="")
+            self._whole = self._bars.add_task(
+                f"{state.unit}s", total=state.total, left="", count=self._count(state)
+            )
         return self._whole
+
+
+def _left(seconds: float | None) -> str:
+    return "" if seconds is None else f"{time_text(seconds)} left"
 
 
 class _LineView(_View):
@@ -258,6 +318,7 @@ class _JsonView(_View):
             {
                 "event": "step",
                 "steps": state.steps,
+                "all_steps": state.all_steps,
                 "done": state.done,
                 "total": state.total,
                 "label": state.label,
@@ -265,6 +326,10 @@ class _JsonView(_View):
                 "left_s": None if left is None else round(left, 3),
             }
         )
+
+    def rounds(self, lines: Sequence[RoundLine]) -> None:
+        for line in lines:
+            self._write({"event": "round", **asdict(line)})
 
     def note(self, text: str) -> None:
         self._write({"event": "note", "text": text})

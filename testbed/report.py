@@ -21,7 +21,7 @@ from testbed.report_devices import devices, energy
 from testbed.row import PARTS, Row
 from testbed.scenario_yaml import to_yaml
 from testbed.split import codec_name, summarise
-from testbed.tables import estimate_text, seconds_text, share_text
+from testbed.tables import estimate_text, nothing_to_compare, seconds_text, share_text
 
 REPORT = "report.html"
 FIDELITY = "fidelity.json"
@@ -135,8 +135,7 @@ def _subtitle(manifest: Mapping[str, Any], rows: Sequence[Row]) -> str:
 
 def _answer(found: Sequence[Crossover], rows: Sequence[Row]) -> list[Html]:
     if not found:
-        text = "No crossover: every row of this run used the same codec, so there is nothing to compare."
-        return [element("p", text if rows else "No cell of this run is complete yet.")]
+        return [element("p", nothing_to_compare(rows))]
     groups: dict[tuple[str, str, tuple[tuple[str, str], ...]], list[Crossover]] = {}
     for item in found:
         groups.setdefault((item.fleet, item.device, tuple(item.setting.items())), []).append(item)

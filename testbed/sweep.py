@@ -26,6 +26,7 @@ from testbed.payloads import PayloadStore
 from testbed.progress import Mode, Progress
 from testbed.record import MANIFEST, RowWriter, add_manifest, create_folder
 from testbed.replay import Recording, Replay
+from testbed.round_line import round_lines
 from testbed.scenario import Scenario, loads
 from testbed.work import Workbench
 
@@ -90,10 +91,11 @@ def start(
     recording = Recording(replay) if replay else None
     run = secrets.token_hex(4) if recording is None else _replay_id(scenario, recording)
     with ExitStack() as stack:
+        progress = _progress(scenario, mode, stack)
         player = _player(scenario, folder, recording, stack, keep_payloads=keep_payloads)
         create_folder(folder, manifest.collect(scenario, run, extra=player.manifest))
         writer = stack.enter_context(RowWriter(folder))
-        _measure(scenario, run, writer, player, mode)
+        _measure(scenario, run, writer, player, progress)
 
 
 def resume(folder: Path, *, mode: Mode = "auto") -> Scenario:
@@ -114,12 +116,13 @@ def resume(folder: Path, *, mode: Mode = "auto") -> Scenario:
     require(scenario)
     with ExitStack() as stack:
         keep_payloads = bool(first.get("keep_payloads"))
+        progress = _progress(scenario, mode, stack)
         player = _player(scenario, folder, recording, stack, keep_payloads=keep_payloads)
         writer = stack.enter_context(
             RowWriter(folder)
         )  # before anything is written: another sweep may be at it
         add_manifest(folder, manifest.collect(scenario, run, extra=player.manifest))
-        _measure(scenario, run, writer, player, mode)
+        _measure(scenario, run, writer, player, progress)
     return scenario
 
 
@@ -154,9 +157,7 @@ def _player(
     payloads = PayloadStore(folder) if keep_payloads else None
     source = bench.dataset.source
     return _Player(
-        lambda run, carrier, progress: Experiment(
-            run, bench, carrier, progress.phase, payloads, folder, progress.note
-        ),
+        lambda run, carrier, progress: Experiment(run, bench, carrier, progress, payloads, folder),
         {
             "data": source,
             "data_note": bench.data_note,
@@ -174,11 +175,18 @@ def _replay_id(scenario: Scenario, recording: Recording) -> str:
     return hashlib.sha256(f"{recording.run} {json.dumps(scenario.to_dict())}".encode()).hexdigest()[:8]
 
 
-def _measure(scenario: Scenario, run: str, writer: RowWriter, player: _Player, mode: Mode) -> None:
+def _progress(scenario: Scenario, mode: Mode, stack: ExitStack) -> Progress:
     cells = scenario.cells()
+    total = sum(_weights(cells).values())
+    progress = stack.enter_context(Progress(total, steps=len(cells), unit="cell", mode=mode))
+    progress.phase("setting up")
+    return progress
+
+
+def _measure(scenario: Scenario, run: str, writer: RowWriter, player: _Player, progress: Progress) -> None:
+    cells = scenario.cells()
+    weights = _weights(cells)
     with ExitStack() as stack:
-        weights = _weights(cells)
-        progress = stack.enter_context(Progress(sum(weights.values()), unit="cell", mode=mode))
         for note in player.notes:
             progress.note(note)
         missing = [cell for cell in cells if cell.index not in writer.done]
@@ -188,15 +196,19 @@ def _measure(scenario: Scenario, run: str, writer: RowWriter, player: _Player, m
             progress.note(f"going on: {len(cells) - len(missing)} of {len(cells)} cells were done before")
         if not missing:
             return
+        if scenario.network.engine == "mininet":
+            progress.phase("making links")
         carrier = stack.enter_context(open_carrier(scenario, state_dir()))
         for thing in getattr(getattr(carrier, "network", None), "swept", ()):
             progress.note(f"removed what a dead run left behind: {thing}")
         experiment = player.open(run, carrier, progress)
+        progress.begin()
         for cell in missing:
             rows, done = experiment.cell(cell)
             for row in rows:
                 writer.write(row)
             writer.end_cell(done)
+            progress.rounds(round_lines(rows))
             progress.step(cell.label, weights[cell.index])
 
 

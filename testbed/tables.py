@@ -19,6 +19,9 @@ from testbed.split import Summary, codec_name, codec_names, summarise
 
 # Rich takes 80 columns where it cannot see a terminal; in a log or a file the split needs more.
 FILE_WIDTH = 148
+# Narrower than this, columns would be cut until nothing can be read: fewer of them then, without lines between.
+WIDE = 132
+_SHORT = {"downlink": "down", "compress": "comp.", "uplink": "up", "decompress": "dec.", "aggregate": "aggr."}
 _ENERGY = "; energy: of the client's device in a round, an estimate (docs/devices.md)"
 
 
@@ -53,13 +56,12 @@ def joules_text(parts: Sequence[float] | None) -> str:
     return "-" if parts is None else f"{float(f'{sum(parts):.3g}'):g} J"
 
 
-def split_tables(rows: Iterable[Row]) -> list[Table]:
-    """One table a fleet (and setting): where the time of a round goes, per rate and codec."""
+def split_tables(rows: Iterable[Row], width: int = FILE_WIDTH) -> list[Table]:
+    """One table a fleet (and setting): where the time of a round goes, per rate and codec; in *width* columns."""
     summaries = summarise(rows)
     groups = dict.fromkeys((item.fleet, item.setting) for item in summaries)
-    return [
-        _split_table([item for item in summaries if (item.fleet, item.setting) == group]) for group in groups
-    ]
+    parts = [[item for item in summaries if (item.fleet, item.setting) == group] for group in groups]
+    return [_split_table(part) if width >= WIDE else _narrow_split_table(part) for part in parts]
 
 
 def _title(fleet: str, device: str, setting: Iterable[tuple[str, str]]) -> str:
@@ -109,6 +111,82 @@ def _split_table(summaries: Sequence[Summary]) -> Table:
     return table
 
 
+def _short_seconds(seconds: float) -> str:
+    return f"{seconds:.3f}" if 0.1 <= seconds < 1 else seconds_text(seconds)
+
+
+def _narrow(title: str, caption: str) -> Table:
+    return Table(
+        title=title,
+        caption=caption,
+        title_justify="left",
+        caption_justify="left",
+        box=None,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+
+
+def _narrow_split_table(summaries: Sequence[Summary]) -> Table:
+    """For 80 columns: rates as lines of their own, no lines between columns."""
+    first = summaries[0]
+    table = _narrow(
+        f"Where the time of a round goes: {_title(first.fleet, first.device, first.setting)}",
+        "seconds, means; bold: least time to compress, send and decompress; n: client-rounds used (-left out)",
+    )
+    table.add_column("codec", no_wrap=True, min_width=10)
+    for heading in (*(_SHORT.get(part, part) for part in PARTS), "round", "ratio", "n"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    names = codec_names(item.codec for item in summaries)
+    for rate in dict.fromkeys(item.rate_bps for item in summaries):
+        here = [item for item in summaries if item.rate_bps == rate]
+        best = min((item.coding_s.median for item in here if item.used), default=math.nan)
+        table.add_row(Text(format_rate(rate, 3), style="italic"))
+        for item in here:
+            style = "bold" if item.used and item.coding_s.median == best else ""
+            left_out = item.untrusted + item.failed
+            table.add_row(
+                Text(f"  {names[item.codec]}", style=style),
+                *(_short_seconds(item.mean_s[part]) for part in PARTS),
+                Text(_short_seconds(item.round_s), style=style),
+                "-" if item.compression_ratio is None else f"{item.compression_ratio:.2f}",
+                Text(str(item.used)).append(f" (-{left_out})" if left_out else "", style="yellow"),
+            )
+    return table
+
+
+def _narrow_crossover_table(found: Sequence[Crossover], notes: Sequence[str]) -> Table:
+    """For 80 columns: fleets as lines of their own; what the wide table has besides stands in ``report.html``."""
+    table = _narrow("Compressing pays below this uplink rate", "\n".join(notes))
+    table.add_column("fleet (device), codec", min_width=18)
+    table.add_column("measured", justify="right", style="bold", min_width=26)
+    table.add_column("closed form", justify="right", no_wrap=True)
+    table.add_column("ratio", justify="right", no_wrap=True)
+    table.add_column("pairs", justify="right", no_wrap=True)
+    for title, mine in _by_fleet(found).items():
+        table.add_row(Text(title, style="italic"))
+        for item in mine:
+            left_out = item.untrusted + item.failed
+            table.add_row(
+                f"  {codec_name(item.codec)}",
+                estimate_text(item.measured, [point.rate_bps for point in item.points]),
+                estimate_text(item.closed_form, [], with_interval=False),
+                "-" if item.compression_ratio is None else f"{item.compression_ratio:.2f}",
+                Text(str(item.pairs)).append(f" (-{left_out})" if left_out else "", style="yellow"),
+            )
+    return table
+
+
+def _by_fleet(found: Sequence[Crossover]) -> dict[str, list[Crossover]]:
+    groups: dict[str, list[Crossover]] = {}
+    for fleet in dict.fromkeys(item.fleet for item in found):
+        for item in found:
+            if item.fleet == fleet:
+                title = _title(item.fleet, item.device, item.setting.items())
+                groups.setdefault(title, []).append(item)
+    return groups
+
+
 def _count(item: Summary) -> Text:
     text = Text(str(item.used))
     if item.untrusted:
@@ -129,10 +207,14 @@ def estimate_text(estimate: Estimate, rates_bps: Sequence[float], *, with_interv
     return "-"
 
 
-def crossover_table(found: Sequence[Crossover]) -> Table:
-    """Where compressing stops paying, measured and by the closed form."""
+def crossover_table(found: Sequence[Crossover], width: int = FILE_WIDTH) -> Table:
+    """Where compressing stops paying, measured and by the closed form; in *width* columns."""
     notes = list(dict.fromkeys(item.measured.note for item in found if item.measured.note))
     notes += [note] if (note := doubt_note(found)) else []
+    if width < WIDE:
+        return _narrow_crossover_table(
+            found, ["[95 % interval]; closed form: 8 (S - S') / (t_C + t_D)", *notes]
+        )
     table = Table(
         title="Compressing pays below this uplink rate",
         caption="\n".join(
@@ -187,7 +269,21 @@ def crossover_table(found: Sequence[Crossover]) -> Table:
 def print_results(rows: Sequence[Row], found: Sequence[Crossover], to: Console | None = None) -> None:
     """The split, then the answer last, where the eye is when the run has ended."""
     to = to if to is not None else console()
-    for table in split_tables(rows):
+    for table in split_tables(rows, to.width):
         to.print(table)
         to.print()
-    to.print(crossover_table(found))
+    if found:
+        to.print(crossover_table(found, to.width))
+    else:
+        to.print(nothing_to_compare(rows), highlight=False)
+
+
+def nothing_to_compare(rows: Sequence[Row]) -> str:
+    """Why there is no answer at all."""
+    if not rows:
+        return "No cell of this run is complete yet."
+    return (
+        "No crossover: no codec but 'none' was used, so there is nothing to compare."
+        if all(row.codec.id == "none" for row in rows)
+        else "No crossover: every round used the same codec, so there is nothing to compare."
+    )

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import asdict
 
 import pytest
+from rich.console import Console
 
 from testbed.progress import Progress, time_text
+from testbed.round_line import SHOWN, RoundLine, live_table
 
 
 class Clock:
@@ -60,8 +63,16 @@ def test_json_is_one_object_a_line():
     events = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert [event["event"] for event in events] == ["phase", "step", "phase", "step", "note"]
     assert events[0] == {"event": "phase", "phase": "training", "total": 2}
-    assert events[1] == {"event": "step", "steps": 1, "done": 1.0, "total": 2, "label": "cell 0", "elapsed_s": 2.0,
-                         "left_s": 2.0}  # fmt: skip
+    step = {
+        "steps": 1,
+        "all_steps": 2,
+        "done": 1.0,
+        "total": 2,
+        "label": "cell 0",
+        "elapsed_s": 2.0,
+        "left_s": 2.0,
+    }
+    assert events[1] == {"event": "step", **step}
     assert events[-1] == {"event": "note", "text": "written"}
 
 
@@ -126,3 +137,58 @@ def test_an_error_inside_passes_through_and_the_terminal_is_left_alone():
 )
 def test_time_text(seconds, text):
     assert time_text(seconds) == text
+
+
+ROUND = RoundLine(
+    3, {"uplink.rate": "10 Mbit/s", "codec": "sz2"}, 0, 4, 3, 2, 5.25, 2.5, 0.3, 1.4, 0.08, 5.4375, 0.41
+)
+
+
+def test_rounds_are_objects_for_programs_and_a_table_for_people(monkeypatch):
+    stream = io.StringIO()
+    with Progress(1, mode="json", stream=stream) as progress:
+        progress.rounds([ROUND])
+    event = json.loads(stream.getvalue())
+    assert event == {"event": "round", **asdict(ROUND)}
+    shown = io.StringIO()
+    Console(file=shown, width=80).print(live_table([ROUND] * 20))
+    lines = shown.getvalue().splitlines()
+    assert len(lines) == 1 + SHOWN
+    assert max(len(line.rstrip()) for line in lines) <= 80
+    for figure in (
+        "3.0",
+        "10 Mbit/s, sz2",
+        "2.50",
+        "0.3000",
+        "1.40",
+        "0.0800",
+        "5.25",
+        "5.44",
+        "41 %",
+        "1 not ok",
+    ):
+        assert figure in lines[1], figure
+
+
+def test_a_phase_tells_its_own_time_left():
+    clock = Clock()
+    progress = Progress(10, mode="quiet", stream=io.StringIO(), clock=clock)
+    progress.phase("clients at work", 4)
+    assert progress.phase_left_s is None
+    clock.now += 3
+    progress.advance()
+    assert progress.phase_left_s == pytest.approx(9)
+    progress.phase("sending")
+    clock.now += 3
+    progress.advance()
+    assert progress.phase_left_s is None  # nobody knows how long it is
+
+
+def test_set_up_is_no_part_of_the_pace():
+    clock = Clock()
+    progress = Progress(4, mode="quiet", stream=io.StringIO(), clock=clock)
+    clock.now += 100
+    progress.begin()
+    clock.now += 2
+    progress.step()
+    assert progress.left_s == pytest.approx(6)

@@ -102,3 +102,32 @@ def test_bounds_are_named_where_there_are_several():
     none, one, two = CodecUsed("none"), CodecUsed("sz2", "REL", 0.01), CodecUsed("sz2", "REL", 0.001)
     assert codec_names([none, one]) == {none: "none", one: "sz2"}
     assert codec_names([none, one, two]) == {none: "none", one: "sz2 REL 0.01", two: "sz2 REL 0.001"}
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_on_a_narrow_terminal_nothing_is_cut(width):
+    stream = io.StringIO()
+    print_results(ROWS, crossovers(ROWS), Console(file=stream, width=width))
+    lines = stream.getvalue().splitlines()
+    assert max(len(line.rstrip()) for line in lines) <= width
+    assert "…" not in stream.getvalue()
+    (pi, *_) = (place for place, line in enumerate(lines) if line.strip() == "pi (raspberry-pi-4)")
+    assert lines[pi + 1].split() == [
+        "sz2",
+        "REL",
+        "0.01",
+        "175",
+        "Mbit/s",
+        "[175,",
+        "175]",
+        "160",
+        "Mbit/s",
+        "6.52",
+        "80",
+    ]
+
+
+def test_a_run_with_one_codec_has_no_answer_and_says_so():
+    stream = io.StringIO()
+    print_results([row for row in ROWS if row.codec.id == "none"], [], console(stream))
+    assert "No crossover: no codec but 'none' was used" in stream.getvalue()
