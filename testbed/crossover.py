@@ -81,9 +81,22 @@ class Crossover:
     alone: int
 
     @property
+    def at_one_rate(self) -> str:
+        """Where one rate alone was run, what compressing is worth there: median over pairs; empty otherwise."""
+        if self.measured.where != "unknown" or len(self.points) != 1 or self.measured.value_bps is not None:
+            return ""
+        (point,) = self.points
+        verdict, more = ("pays", "less") if point.extra_s < 0 else ("does not pay", "more")
+        return f"{verdict} at {format_rate(point.rate_bps, 3)}: {_seconds(abs(point.extra_s))} {more} a round"
+
+    @property
     def sentence(self) -> str:
         """The answer in words."""
-        return sentence(self.measured, [point.rate_bps for point in self.points])
+        return self.at_one_rate or sentence(self.measured, [point.rate_bps for point in self.points])
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds >= 1e-3 else f"{1e3 * seconds:.2g} ms"
 
 
 def sentence(estimate: Estimate, rates_bps: list[float]) -> str:

@@ -19,6 +19,7 @@ from testbed.crossover import Crossover, rate_text
 from testbed.files import write_derived
 from testbed.plot_codec import ratio_figure
 from testbed.plot_rounds import accuracy_figure, timeline_figure
+from testbed.plot_settings import one_rate_each, settings_figure
 from testbed.row import PARTS, CodecUsed, Row
 from testbed.split import Quartiles, Summary, summarise
 from testbed.style import PAPER, PART_COLOURS, PART_HATCHES, Look, Theme, drawn, looks
@@ -270,8 +271,10 @@ def figures(rows: Sequence[Row], found: Sequence[Crossover], theme: Theme = PAPE
     """Every picture that these rows allow, by file name. Without a usable row there is none."""
     if not any(row.usable for row in rows):
         return {}
+    apart = one_rate_each([item for item in summarise(rows) if item.used])
     made = {
-        "round-time": time_figure(rows, found, theme),
+        "round-time": None if apart else time_figure(rows, found, theme),
+        "by-setting": settings_figure(rows, theme) if apart else None,
         "round-split": split_figure(rows, theme),
         "ratio-speed": ratio_figure(rows, theme),
         "timeline": timeline_figure(rows, theme),

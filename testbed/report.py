@@ -39,6 +39,13 @@ _PICTURES = {
             "them their 95 % intervals. Below: only the parts that a codec can change."
         ),
     ),
+    "by-setting": (
+        "Round time by setting",
+        (
+            "Medians, and bars from quartile to quartile, over clients, rounds and repeats; each fleet ran at one "
+            "rate. Right: only the parts that a codec can change."
+        ),
+    ),
     "round-split": (
         "Where the time goes",
         (
@@ -154,7 +161,14 @@ def _answer(found: Sequence[Crossover], rows: Sequence[Row]) -> list[Html]:
         )
     )
     notes += [note] if (note := doubt_note(found)) else []
-    intro = ["An update sent compressed arrives sooner than raw as long as the uplink is slower than this."]
+    if all(item.at_one_rate for item in found):
+        intro = [
+            "Each fleet ran at one rate: so much sooner or later than raw is an update there when it is compressed."
+        ]
+    else:
+        intro = [
+            "An update sent compressed arrives sooner than raw as long as the uplink is slower than this."
+        ]
     if any(item.measured.has_interval for item in found):
         intro.append("In brackets the 95 % interval" + (f"; {'; '.join(notes)}." if notes else "."))
     return [element("p", " ".join(intro)), element("div", *cards, class_="answers")]
@@ -182,6 +196,9 @@ def _figure(item: Crossover) -> list[Html]:
     if measured.where == "below":
         return [element("b", f"below {format_rate(min(rates), 3)}"),
                 element("span", " (does not pay in the swept range)", class_="quiet")]  # fmt: skip
+    if item.at_one_rate:
+        verdict, _, rest = item.at_one_rate.partition(": ")
+        return [element("b", verdict), element("span", f": {rest}", class_="quiet")]
     return [element("span", measured.note, class_="quiet")]
 
 
@@ -189,11 +206,11 @@ def _trust(results: Results) -> Html:
     rows = results.rows
     untrusted = [row for row in rows if not row.trusted]
     unfinished = Counter(row.status for row in rows if row.status != "ok")
-    sentences = [
-        f"{len(rows) - len(untrusted)} of {len(rows)} client-rounds are trusted."
-        if rows
-        else "Nothing has been measured yet."
-    ]
+    sentences = [f"{len(rows) - len(untrusted)} of {len(rows)} client-rounds are trusted."]
+    if not rows:
+        sentences = ["Nothing has been measured yet."]
+    elif len(untrusted) == len(rows):
+        sentences = [f"None of the {len(rows)} client-rounds may be believed, so there is no answer."]
     # Reasons that differ only in their figures are one reason.
     kinds: dict[str, list[str]] = {}
     for row in untrusted:
@@ -211,8 +228,8 @@ def _trust(results: Results) -> Html:
     emulated = sum(cell.transfer_emulated_s for cell in results.cells)
     if wall > 0.0:
         sentences.append(
-            f"Transfers that add up to {seconds_text(emulated)} emulated seconds took {seconds_text(wall)} s of wall "
-            "time."
+            f"Transfers that take {seconds_text(emulated)} s in the emulated world took {seconds_text(wall)} s here"
+            + (f", {emulated / wall:.3g} times less." if emulated > 1.05 * wall else ".")
         )
     notes = {item for row in rows for item in row.source.values()}
     warn = bool(untrusted or unfinished or not rows or "modelled" in notes)
@@ -264,7 +281,7 @@ def _crossover_table(found: Sequence[Crossover]) -> Html:
                 "-" if item.compression_ratio is None else f"{item.compression_ratio:.2f}",
                 "-" if item.compress_s is None else seconds_text(item.compress_s),
                 "-" if item.decompress_s is None else seconds_text(item.decompress_s),
-                estimate_text(item.measured, rates),
+                item.at_one_rate or estimate_text(item.measured, rates),
                 estimate_text(item.closed_form, []),
                 estimate_text(item.closed_form_net, []),
                 item.pairs,

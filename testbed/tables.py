@@ -157,7 +157,7 @@ def _narrow_split_table(summaries: Sequence[Summary]) -> Table:
 
 def _narrow_crossover_table(found: Sequence[Crossover], notes: Sequence[str]) -> Table:
     """For 80 columns: fleets as lines of their own; what the wide table has besides stands in ``report.html``."""
-    table = _narrow("Compressing pays below this uplink rate", "\n".join(notes))
+    table = _narrow(_answer_title(found), "\n".join(notes))
     table.add_column("fleet (device), codec", min_width=18)
     table.add_column("measured", justify="right", style="bold", min_width=26)
     table.add_column("closed form", justify="right", no_wrap=True)
@@ -169,7 +169,7 @@ def _narrow_crossover_table(found: Sequence[Crossover], notes: Sequence[str]) ->
             left_out = item.untrusted + item.failed
             table.add_row(
                 f"  {codec_name(item.codec)}",
-                estimate_text(item.measured, [point.rate_bps for point in item.points]),
+                answer_text(item),
                 estimate_text(item.closed_form, [], with_interval=False),
                 "-" if item.compression_ratio is None else f"{item.compression_ratio:.2f}",
                 Text(str(item.pairs)).append(f" (-{left_out})" if left_out else "", style="yellow"),
@@ -207,16 +207,29 @@ def estimate_text(estimate: Estimate, rates_bps: Sequence[float], *, with_interv
     return "-"
 
 
+def _answer_title(found: Sequence[Crossover]) -> str:
+    if found and all(item.at_one_rate for item in found):
+        return "What compressing is worth at the rate that was run"
+    return "Compressing pays below this uplink rate"
+
+
+def answer_text(item: Crossover) -> str:
+    """The measured crossover, or what compressing is worth at the one rate that was run."""
+    return item.at_one_rate or estimate_text(item.measured, [point.rate_bps for point in item.points])
+
+
 def crossover_table(found: Sequence[Crossover], width: int = FILE_WIDTH) -> Table:
     """Where compressing stops paying, measured and by the closed form; in *width* columns."""
-    notes = list(dict.fromkeys(item.measured.note for item in found if item.measured.note))
+    notes = list(
+        dict.fromkeys(item.measured.note for item in found if item.measured.note and not item.at_one_rate)
+    )
     notes += [note] if (note := doubt_note(found)) else []
     if width < WIDE:
         return _narrow_crossover_table(
             found, ["[95 % interval]; closed form: 8 (S - S') / (t_C + t_D)", *notes]
         )
     table = Table(
-        title="Compressing pays below this uplink rate",
+        title=_answer_title(found),
         caption="\n".join(
             [
                 "[95 % interval]; closed form: 8 (S - S') / (t_C + t_D); net: less the time that raw values take",
@@ -257,7 +270,7 @@ def crossover_table(found: Sequence[Crossover], width: int = FILE_WIDTH) -> Tabl
             "-" if item.compression_ratio is None else f"{item.compression_ratio:.2f}",
             "-" if item.compress_s is None else seconds_text(item.compress_s),
             "-" if item.decompress_s is None else seconds_text(item.decompress_s),
-            estimate_text(item.measured, [point.rate_bps for point in item.points]),
+            answer_text(item),
             estimate_text(item.closed_form, [], with_interval=False),
             estimate_text(item.closed_form_net, [], with_interval=False),
             pairs,
@@ -282,6 +295,11 @@ def nothing_to_compare(rows: Sequence[Row]) -> str:
     """Why there is no answer at all."""
     if not rows:
         return "No cell of this run is complete yet."
+    if any(row.model_version is not None for row in rows):
+        return (
+            "No crossover: asynchronous updates have no partner to be compared with, as each run makes other models at "
+            "other times. Compare the accuracy over emulated time."
+        )
     return (
         "No crossover: no codec but 'none' was used, so there is nothing to compare."
         if all(row.codec.id == "none" for row in rows)

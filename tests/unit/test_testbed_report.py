@@ -102,7 +102,7 @@ def test_the_answer_comes_first(page):
     assert "<b>above 2 Gbit/s</b>" in body
     assert body.index("client-rounds are trusted.") < body.index("<svg ")
     assert "Transfer times are modelled, not measured on links." in body
-    assert "Transfers that add up to 640 emulated seconds took 32.0 s of wall time." in body
+    assert "Transfers that take 640 s in the emulated world took 32.0 s here, 20 times less." in body
 
 
 def test_what_ran_is_in_it_and_text_is_escaped(page):
@@ -158,3 +158,39 @@ def test_elements_escape_what_is_not_html():
     assert element("p", "a < b", element("b", "&"), class_="x") == '<p class="x">a &lt; b<b>&amp;</b></p>'
     assert element("a", title='"') == '<a title="&quot;"></a>'
     assert '<td class="number">1</td>' in table(["a", "b"], [["x", 1]])
+
+
+def made(folder, rows):
+    fill(folder, rows)
+    return write_report(folder).read_text(encoding="utf-8")
+
+
+def test_at_one_rate_the_answer_is_what_compressing_is_worth_there(tmp_path):
+    rows = [
+        dataclasses.replace(
+            row, cell=100 * take + row.cell, values={"rounds_policy.take": str(take), "codec": row.codec.id}
+        )
+        for take in (3, 4)
+        for row in FEW
+        if row.uplink_rate_bps == 10e6
+    ]
+    page = made(tmp_path / "r", rows)
+    assert "rounds_policy.take 3" in page
+    assert "pays at 10 Mbit/s" in page
+    assert "less a round" in page
+    assert "Round time by setting" in page
+    assert "Round time over bandwidth" not in page
+    (pi, *_) = crossovers(rows)
+    assert pi.sentence.startswith("pays at 10 Mbit/s: ")
+
+
+def test_where_nothing_may_be_believed_the_page_says_so_first(tmp_path):
+    rows = [dataclasses.replace(row, trusted=False, untrusted_because="late") for row in FEW]
+    page = made(tmp_path / "r", rows)
+    assert f"None of the {len(rows)} client-rounds may be believed, so there is no answer." in page
+    assert "<svg" not in page
+
+
+def test_asynchronous_rounds_have_no_pairs_and_the_page_says_why(tmp_path):
+    rows = [dataclasses.replace(row, model_version=0, staleness=0) for row in FEW]
+    assert "asynchronous updates have no partner" in made(tmp_path / "r", rows)
