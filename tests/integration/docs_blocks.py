@@ -44,7 +44,7 @@ _BASE: dict[str, Any] = {
     "fleets": [
         {
             "name": "pi",
-            "count": 1,
+            "count": 20,
             "device": "raspberry-pi-4",
             "uplink": "10 Mbit/s",
             "downlink": "10 Mbit/s",
@@ -155,11 +155,11 @@ def _run(block: Block, names: dict[str, Any]) -> None:
 def scenario(block: Block) -> Scenario:
     """The scenario that a YAML block is, or that it becomes with what it leaves out; ScenarioErrors if it is none."""
     data = YAML(typ="safe", pure=True).load(block.code)
-    assert isinstance(data, Mapping), block.where
+    assert data is None or isinstance(data, Mapping), block.where  # None: a comment, for editors
     text = block.code
-    if "name" not in data:
+    if data is None or "name" not in data:
         stream = io.StringIO()
-        YAML(typ="safe", pure=True).dump({**_BASE, **data}, stream)
+        YAML(typ="safe", pure=True).dump({**_BASE, **(data or {})}, stream)
         text = stream.getvalue()
     return loads(text, str(Path(block.title or "page.yaml").resolve()))
 

@@ -31,6 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("reader")
     (made / "scenarios").symlink_to(ROOT / "scenarios")
     (made / "docs").symlink_to(DOCS)
+    (made / "fleets").symlink_to(ROOT / "scenarios" / "fleets")  # what an example includes
     for name in ("camera", "this-machine"):  # what `testbed calibrate` takes minutes to write
         write_profile(profile("raspberry-pi-4"), made / f"{name}.yaml")
     text = run_page(TUTORIAL, made)
@@ -75,11 +76,12 @@ def test_no_block_escapes() -> None:
     assert len(reasons) < len([block for block in all_blocks() if block.language in RUN]) / 3
 
 
-def test_scenarios_that_no_command_runs_run_small(tmp_path: Path) -> None:
+def test_scenarios_that_no_command_runs_run_small(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A complete scenario without a file name is an example of the language: its smallest form is run."""
     examples = [block for block in all_blocks() if block.language == "yaml" and block.title is None and
                 re.search(r"^name:", block.code, re.MULTILINE)]  # fmt: skip
     assert examples
+    monkeypatch.chdir(folder)
     for number, block in enumerate(examples):
         whole = scenario(block)
         first = next(iter(variants(whole.sweep)))
@@ -95,9 +97,11 @@ def test_scenarios_that_no_command_runs_run_small(tmp_path: Path) -> None:
         for fleet in small["fleets"]:
             fleet["count"] = 1
         small.pop("sweep", None)
-        file = tmp_path / f"{number}.yaml"
+        file = folder / f"example-{number}.yaml"
         file.write_text(to_yaml(small), encoding="utf-8")
-        assert main(["run", str(file), "--quiet", "--out", str(tmp_path / str(number))]) == 0, block.where
+        assert main(["run", str(file), "--quiet", "--out", str(folder / "out" / f"example-{number}")]) == 0, (
+            block.where
+        )
 
 
 def test_commands_that_are_not_run_exist() -> None:
