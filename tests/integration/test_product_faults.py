@@ -9,11 +9,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from netem.flow import FlowRequest
 from netem.mininet_backend import MininetNetwork
+from testbed.carrier import MininetCarrier
 from testbed.cli import main
 from testbed.record import read_results
 
@@ -189,20 +191,27 @@ def test_a_network_that_somebody_removes_ends_the_run_with_a_word_and_it_goes_on
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The interface in a client's namespace goes while an update crosses it, as it does when the namespace is lost."""
+    small = SCENARIO.replace("1, 100 Mbit/s", "50 Mbit/s")
     (tmp_path / "s.yaml").write_text(
-        SCENARIO.replace("engine: model", "engine: mininet, timeout: 2 s"), encoding="utf-8"
+        small.replace("engine: model", "engine: mininet, timeout: 2 s"), encoding="utf-8"
     )
+    cell, rows = 3, ROWS // 2
     out = tmp_path / "out"
-    start, started = MininetNetwork.start, []
+    start, play, plays = MininetNetwork.start, MininetCarrier.play, []
+
+    def playing(self: MininetCarrier, *arguments: Any) -> Any:
+        plays.append(self)
+        return play(self, *arguments)
 
     def losing(self: MininetNetwork, request: FlowRequest) -> None:
         start(self, request)
-        started.append(request)
-        if len(started) == ROWS // 8 * 2 + 1:  # the first of the second cell
+        if len(plays) == 2 and request.direction == "uplink":  # in the second cell
+            plays.clear()
             host = next(host for host in self.net.hosts if host.name.endswith("h2"))
             inside = ["nsenter", f"--net=/proc/{host.pid}/ns/net", "ip", "link", "del", f"{host.name}-0"]
             subprocess.run(inside, check=True)
 
+    monkeypatch.setattr(MininetCarrier, "play", playing)
     monkeypatch.setattr(MininetNetwork, "start", losing)
     status, _, err = command("sweep", tmp_path / "s.yaml", "--out", out)
     assert status == 1
@@ -210,11 +219,13 @@ def test_a_network_that_somebody_removes_ends_the_run_with_a_word_and_it_goes_on
     assert f"testbed sweep --resume {out}" in err
     assert "Traceback" not in err
     before = keys(out)
-    assert len(before) == ROWS // 8
+    # The update under way may end as a failed row first; the run ends when links are set next, which cannot be done.
+    assert len(before) in (cell, 2 * cell)
 
     monkeypatch.undo()
     status, _, err = command("sweep", "--resume", out)
     assert status == 0, err
     assert keys(out)[: len(before)] == before
-    assert len(set(keys(out))) == len(keys(out)) == ROWS
-    assert {row.status for row in read_results(out).rows} == {"ok"}
+    assert len(set(keys(out))) == len(keys(out)) == rows
+    for row in read_results(out).rows:
+        assert row.status == "ok" or (row.cell, row.client) == (1, "pi-0"), row.reason
