@@ -60,6 +60,17 @@ class UnsupportedTensorError(FedSZError, TypeError):
         return f"tensor {self.name!r}: {self.why}"
 
 
+class StateFileError(FedSZError):
+    """A file that holds no state, or cannot be made to hold this one."""
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(path, why)
+        self.path, self.why = path, why
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.why}"
+
+
 class ReferenceMismatchError(FedSZError):
     """The payload was coded against a model that the caller does not hold."""
 

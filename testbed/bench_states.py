@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fedsz.arrays import as_array
-from fedsz.errors import UnsupportedTensorError
+from fedsz import StateFileError, files
 from testbed.errors import TestbedError
 
 DEFAULT_FOLDER = Path.home() / ".cache" / "fedsz-testbed" / "states"
@@ -43,20 +42,20 @@ def load_state(source: str, folder: Path = DEFAULT_FOLDER) -> State:
     """A state dict as arrays.
 
     Args:
-        source: path of a ``.pt``, ``.pth`` or ``.safetensors`` file (nothing is unpickled but tensors), or the name of
-            a training: ``resnet50`` after one round, ``mobilenet_v2@8`` after eight.
+        source: path of a file that `fedsz.files.load` reads, or the name of a training: ``resnet50`` after one round,
+            ``mobilenet_v2@8`` after eight.
         folder: where trained states are kept.
 
     Raises: StateSourceError.
     """
     path = Path(source)
-    if path.suffix in (".pt", ".pth", ".safetensors"):
+    if path.suffix in files.READABLE:
         return _from_file(path)
     name, _, rounds = source.partition("@")
     if name not in TRAININGS or (rounds and not rounds.isdigit()):
         known = ", ".join(TRAININGS)
         raise StateSourceError(
-            source, f"neither a .pt, .pth or .safetensors file nor one of {known} (NAME or NAME@ROUNDS)"
+            source, f"neither a {', '.join(files.READABLE)} file nor one of {known} (NAME or NAME@ROUNDS)"
         )
     return trained(name, int(rounds or 1), folder)
 
@@ -72,18 +71,14 @@ def trained(
     Args:
         changes: of the last round's `TrainTask`, for example ``max_steps=15``.
     """
-    from safetensors.numpy import load_file, save_file
-
     label = "".join(f"-{name}-{value}" for name, value in sorted(changes.items()))
     path = folder / f"{model}-round-{rounds}{label}.safetensors"
     if not path.exists():
         before = trained(model, rounds - 1, folder, tell) if rounds else None
         state = _train(model, rounds, before, tell, changes)
         folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".part")
-        save_file(state, partial)
-        partial.rename(path)  # a state in the folder is always whole
-    return load_file(path)
+        files.save(state, path)
+    return _from_file(path)
 
 
 def _train(model: str, rounds: int, before: State | None, tell: Tell, changes: Mapping[str, Any]) -> State:
@@ -110,22 +105,6 @@ def _train(model: str, rounds: int, before: State | None, tell: Tell, changes: M
 
 def _from_file(path: Path) -> State:
     try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            loaded: Any = load_file(path)
-        else:
-            import torch
-
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch and safetensors raise whatever their parsers do
-        raise StateSourceError(str(path), f"cannot be read: {error}") from error
-    for key in ("state_dict", "model_state_dict", "model"):  # checkpoints wrap it
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
-            loaded = loaded[key]
-    if not isinstance(loaded, Mapping) or not loaded:
-        raise StateSourceError(str(path), "holds no state dict: names and tensors")
-    try:
-        return {name: np.ascontiguousarray(as_array(name, value)) for name, value in loaded.items()}
-    except UnsupportedTensorError as error:
-        raise StateSourceError(str(path), f"holds no state dict: {error}") from error
+        return files.load(path)
+    except StateFileError as error:
+        raise StateSourceError(error.path, error.why) from error

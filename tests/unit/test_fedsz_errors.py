@@ -13,6 +13,7 @@ EXAMPLES = [
     errors.CodecUnavailableError("zfp", "no module named zfpy", "install zfpy"),
     errors.InvalidBoundError("value is a finite number >= 0", -1.0),
     errors.UnsupportedTensorError("w", "dtype object is not supported"),
+    errors.StateFileError("model.npz", "holds no state dict"),
     errors.ReferenceMismatchError("aa", None),
     errors.ReferenceMismatchError("aa", "bb"),
     errors.PayloadTooLargeError(10, 5),
@@ -46,5 +47,5 @@ def test_no_error_class_is_missing_here() -> None:
 def test_texts() -> None:
     assert str(EXAMPLES[0]) == "unknown codec 'sz22'; registered: sz2, sz3; did you mean 'sz2'?"
     assert str(EXAMPLES[1]) == "codec 'zfp' cannot be used here: no module named zfpy; install zfpy"
-    assert str(EXAMPLES[4]) == "payload needs the reference with digest aa; none was given"
-    assert str(EXAMPLES[6]) == "payload claims 10 decoded bytes; max_bytes allows 5"
+    assert str(EXAMPLES[5]) == "payload needs the reference with digest aa; none was given"
+    assert str(EXAMPLES[7]) == "payload claims 10 decoded bytes; max_bytes allows 5"
