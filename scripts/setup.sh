@@ -14,6 +14,12 @@ flock 9  # two `make` at once: the second waits, then finds everything done
 # --- system packages -------------------------------------------------------------------------------------------
 # mininet brings mnexec (its Python module comes from the lock file); bridge-utils is what Mininet's LinuxBridge calls.
 needed=(python3-venv mininet bridge-utils iproute2 iputils-ping ethtool kmod)
+# SZ3's binding has wheels for Linux on x86-64 only.
+build_sz3=
+if [ "$(uname -s)" = Linux ] && [ "$(uname -m)" != x86_64 ]; then
+    build_sz3=yes
+    needed+=(git cmake g++ python3-dev)
+fi
 # Not needed to run: the data set of the quick start.
 wanted=(dataset-fashion-mnist)
 if [ "${1:-}" = tests ]; then
@@ -70,6 +76,11 @@ say "PyTorch"
 install -r requirements-torch.txt
 say "everything else, pinned with hashes"
 install --require-hashes --no-deps -r "$lock"
+if [ -n "$build_sz3" ]; then
+    say "SZ3, from source, as there is no wheel for $(uname -m)"
+    install --no-deps "$(grep -o '^pysz==[0-9.]*' requirements.lock)" ||
+        say "could not build it; the codecs sz3, sz3-interp and sz3-nopred are missing here"
+fi
 install --no-deps --no-build-isolation -e .
 digest "$lock" >"$stamp"
 digest requirements.lock >.venv/.stamp

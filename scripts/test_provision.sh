@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Proves that scripts/provision.sh needs nothing preinstalled: runs it in a bare Debian 12 root, made with debootstrap in a
-# folder of its own and removed afterwards. Takes root, debootstrap, some 3 GB of disk and several minutes; `make
-# test-provision` calls it. What is tested is HEAD, not the working tree.
+# folder of its own and removed afterwards. Takes root, debootstrap, some 3 GB of disk and several minutes (eight on two
+# cores that had other work as well); `make test-provision` calls it. What is tested is HEAD, not the working tree.
 #
 #     BIND="/etc/pip.conf /opt/wheels" scripts/test_provision.sh     # show the root parts of this machine, read-only:
 #                                                                    # where pip's configuration or packages come from

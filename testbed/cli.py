@@ -148,6 +148,18 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status."""
+    try:
+        return _main(arguments)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if package in ("", "testbed", "devices", "netem", "fedsz"):
+            raise
+        # The codec's wheel holds this package too, but not what it needs.
+        print(f"testbed: needs the package {package}: pip install 'fedsz-testbed[testbed]'", file=sys.stderr)
+        return CANNOT
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     with _stoppable():
         try:

@@ -1,4 +1,4 @@
-"""Runs the app of docs/flower.md in Flower's simulation, again without compression, and again with a hostile client.
+"""Runs the app of docs/howto/flower.md in Flower's simulation, once without compression, once with a hostile client.
 
 One session of the engine for all of it, in a process of its own: starting it is what takes time. Started by
 test_flower.py with the page's code importable as `digits`; writes what the server saw to the file named.

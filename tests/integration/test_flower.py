@@ -1,4 +1,4 @@
-"""The Flower app of docs/flower.md, run by Flower: the aggregate of a plain run, within the bound; a hostile client."""
+"""The app of docs/howto/flower.md, run by Flower: the aggregate of a plain run, within the bound; a hostile client."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from docs_blocks import blocks
 
 from fedsz import Partition
 from fedsz_flower import COMPRESS_S, DECOMPRESS_S, UPDATE_BYTES, WIRE_BYTES
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "flower.md"
+PAGE = ROOT / "docs" / "howto" / "flower.md"
 
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
     """Per run (the page's own, without compression, with a hostile client) what the server saw in each round."""
     folder = tmp_path_factory.mktemp("flower")
-    (code,) = re.findall(
-        r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
-    )
+    page = blocks(PAGE)
+    (code,) = (block.code for block in page if block.title == "digits.py")
     (folder / "digits.py").write_text(code, encoding="utf-8")
     env = {
         **os.environ,
@@ -46,12 +46,8 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, A
     )
     assert done.returncode == 0, done.stderr
     # What the page says it prints, but for the digits, which differ between processors.
-    said = re.search(
-        r"^```text\n(round 1: .*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
-    )
-    assert said
-    wanted = re.sub(r"\d+", "9", said[1])
-    assert wanted in re.sub(r"\d+", "9", done.stdout)
+    (said,) = (block.code for block in page if block.code.startswith("round 1: "))
+    assert re.sub(r"\d+", "9", said) in re.sub(r"\d+", "9", done.stdout)
     with (folder / "seen").open("rb") as file:
         outcome: dict[str, list[dict[str, Any]]] = pickle.load(file)
     return outcome

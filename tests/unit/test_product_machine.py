@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from testbed.scenario import loads
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted((ROOT / "scripts").glob("*.sh"))
 
@@ -73,6 +75,10 @@ def test_the_bare_root_is_provisioned_by_the_same_script() -> None:
     (folder,) = re.findall(r'synced_folder "\.", "(/home/[^"]+)"', text("Vagrantfile"))
     assert f"place={folder} " in script
     assert f'bash "$place/{path}" "$place"' in script
+    # What it sweeps there is cut out of the tutorial, which must hold exactly one scenario for that.
+    (awk,) = re.findall(r"^(awk .*) >", script, re.MULTILINE)
+    cut = subprocess.run(["bash", "-c", awk], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert loads(cut.stdout, "tutorial.md").network.engine == "model"
 
 
 def test_the_container_is_provisioned_by_the_same_script() -> None:
@@ -113,6 +119,29 @@ def test_provisioning_stops_where_its_folder_is_not(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert str(missing) in done.stderr
     assert done.stdout == ""
+
+
+def pins(lock: str) -> set[tuple[str, str]]:
+    """What a lock holds: names and versions."""
+    return set(re.findall(r"^([\w.-]+)==(\S+)", text(lock), re.MULTILINE))
+
+
+def test_users_get_what_was_tested_and_wait_for_nothing_else() -> None:
+    """The tests' lock holds the users' one, version by version; nothing of either is left to chance."""
+    users, tests = pins("requirements.lock"), pins("requirements-dev.lock")
+    assert 50 < len(users) < len(tests)
+    assert users <= tests
+    only_tests = {"flwr", "ray", "mkdocs", "selenium", "pytest", "mypy"}
+    assert only_tests <= {name for name, _ in tests} - {name for name, _ in users}
+    for lock in ("requirements.lock", "requirements-dev.lock"):
+        content = text(lock)
+        assert not re.search(r"https?:|file:|--(?:extra-)?index", content)
+        assert not re.search(r"^(?:torch|torchvision|triton|cuda-|nvidia-)", content, re.MULTILINE)
+        blocks = re.split(r"\n(?=[a-z])", content)
+        assert all("--hash=sha256:" in block for block in blocks)
+        # Only Mininet's maintained release is a development one.
+        odd = [block.split()[0] for block in blocks if re.search(r"\d(?:a|b|rc|\.?dev)\d", block.split()[0])]
+        assert odd == ["mininet==2.3.0.dev6"]
 
 
 def test_what_make_calls_exists() -> None:
