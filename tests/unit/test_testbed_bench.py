@@ -129,7 +129,9 @@ def test_bad_input_is_refused_before_anything_is_measured(tmp_path: Path) -> Non
         run(BenchOptions(("resnet50",), ("sz9",)))
     with pytest.raises(fedsz.InvalidBoundError):
         run(BenchOptions(("resnet50",), ("sz2",), (-1.0,)))
-    with pytest.raises(StateSourceError, match=r"resnet: neither a \.safetensors.*mobilenet_v2, resnet50, alexnet"):
+    with pytest.raises(
+        StateSourceError, match=r"resnet: neither a \.safetensors.*mobilenet_v2, resnet50, alexnet"
+    ):
         load_state("resnet")
     with pytest.raises(StateSourceError, match=r"none\.pt: cannot be read"):
         load_state(str(tmp_path / "none.pt"))
