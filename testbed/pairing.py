@@ -96,6 +96,11 @@ def setting(values: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(kept))
 
 
+def without_codec(values: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """The axis values that the codec and its bound do not account for, in the order of the sweep."""
+    return tuple(item for item in values.items() if _compression_key(item[0]) not in _CODEC_KEYS)
+
+
 def pair_up(rows: Iterable[Row]) -> list[Pairing]:
     """All pairs by group, groups in the order of their first row.
 

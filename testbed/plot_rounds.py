@@ -9,13 +9,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from netem.units import format_rate
+from testbed.pairing import without_codec
 from testbed.row import PARTS, CodecUsed, Row
 from testbed.style import PAPER, PART_COLOURS, PART_HATCHES, Theme, drawn, looks
 
 # More clients than this do not get a readable row each; the picture says how many are left out.
 TIMELINE_CLIENTS = 16
-# Rates whose learning curves are drawn: the slowest, a middle one and the fastest.
-ACCURACY_RATES = 3
+# Variants whose learning curves are drawn: the first, a middle one and the last.
+ACCURACY_PANELS = 3
 
 
 def timeline_figure(rows: Sequence[Row], theme: Theme = PAPER) -> Figure | None:
@@ -87,19 +88,19 @@ def _one_round(rows: Sequence[Row]) -> dict[CodecUsed, list[Row]]:
 
 
 def accuracy_figure(rows: Sequence[Row], theme: Theme = PAPER) -> Figure | None:
-    """Accuracy over emulated time, a panel for some of the rates. None with fewer than two rounds."""
+    """Accuracy over emulated time, a panel for some of what the sweep varies besides codecs. None before two rounds."""
     curves = _curves(rows)
     if not curves or max(len(curve) for mine in curves.values() for curve in mine.values()) < 2:
         return None
     look = looks((row.codec for row in rows), theme)
-    rates = sorted(curves)
-    if len(rates) > ACCURACY_RATES:
-        rates = [rates[0], rates[len(rates) // 2], rates[-1]]
+    panels = list(curves)
+    if len(panels) > ACCURACY_PANELS:
+        panels = [panels[0], panels[len(panels) // 2], panels[-1]]
     with drawn(theme):
-        figure = Figure(figsize=(max(5.6, 3.9 * len(rates)), 3.8), layout="constrained")
-        grid = figure.subplots(1, len(rates), squeeze=False, sharey=True)
-        for axes, rate in zip(grid[0], rates, strict=True):
-            for codec, curve in curves[rate].items():
+        figure = Figure(figsize=(max(5.6, 3.9 * len(panels)), 3.8), layout="constrained")
+        grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)
+        for axes, panel in zip(grid[0], panels, strict=True):
+            for codec, curve in curves[panel].items():
                 style = look[codec]
                 axes.plot(
                     [seconds for seconds, _ in curve],
@@ -110,7 +111,7 @@ def accuracy_figure(rows: Sequence[Row], theme: Theme = PAPER) -> Figure | None:
                     linestyle=style.dashes,
                     label=style.name,
                 )
-            axes.set_title(f"uplink {format_rate(rate, 3)}")
+            axes.set_title(", ".join(f"{axis.removesuffix('.rate')} {value}" for axis, value in panel))
             axes.set_xlabel("emulated seconds")
             axes.grid(visible=True)
         grid[0][0].set_ylabel("test accuracy (%)")
@@ -119,16 +120,20 @@ def accuracy_figure(rows: Sequence[Row], theme: Theme = PAPER) -> Figure | None:
     return figure
 
 
-def _curves(rows: Sequence[Row]) -> dict[float, dict[CodecUsed, list[tuple[float, float]]]]:
-    """Rate -> codec -> (end of the round, accuracy), of the first repeat's first cell."""
-    cells: dict[tuple[float, CodecUsed], int] = {}
+_Panel = tuple[tuple[str, str], ...]
+
+
+def _curves(rows: Sequence[Row]) -> dict[_Panel, dict[CodecUsed, list[tuple[float, float]]]]:
+    """Axis values besides the codec's -> codec -> (end of the round, accuracy), of the first repeat's cell."""
+    cells: dict[tuple[_Panel, CodecUsed], int] = {}
     ends: dict[int, dict[int, tuple[float, float]]] = defaultdict(dict)
     for row in rows:
         if row.accuracy is None:
             continue
-        cells.setdefault((row.uplink_rate_bps, row.codec), row.cell)
+        panel = without_codec(row.values)
+        cells.setdefault((panel, row.codec), row.cell)
         ends[row.cell][row.round] = (row.started_s + row.round_s, row.accuracy)
-    found: dict[float, dict[CodecUsed, list[tuple[float, float]]]] = {}
-    for (rate, codec), cell in cells.items():
-        found.setdefault(rate, {})[codec] = [ends[cell][number] for number in sorted(ends[cell])]
+    found: dict[_Panel, dict[CodecUsed, list[tuple[float, float]]]] = {}
+    for (panel, codec), cell in cells.items():
+        found.setdefault(panel, {})[codec] = [ends[cell][number] for number in sorted(ends[cell])]
     return found

@@ -131,11 +131,27 @@ def test_accuracy_is_drawn_where_there_is_a_curve():
     ]
     made = figures(rows, [])
     assert [axes.get_title(loc="left") for axes in made["accuracy"].axes] == [
-        "uplink 10 Mbit/s", "uplink 200 Mbit/s", "uplink 2 Gbit/s",
+        "uplink 10 Mbit/s", "uplink 200 Mbit/s", "uplink 2000 Mbit/s",
     ]  # fmt: skip
     line = made["accuracy"].axes[0].get_lines()[0]
     assert list(line.get_ydata()) == pytest.approx([30.0, 40.0, 50.0])
     assert "accuracy" not in figures(ROWS, [])
+
+
+def test_each_kind_of_rounds_has_a_panel_of_its_own_whatever_rates_its_fleets_have():
+    rows = [
+        dataclasses.replace(row, round=number, accuracy=0.5, values={"rounds_policy.kind": kind, "codec": row.codec.id},
+                            cell=row.cell + (1000 if kind == "async" else 0),
+                            model_version=0 if kind == "async" else None)
+        for kind in ("sync", "async")
+        for row in sweep_rows(1, rates=(10e6, 99e6))
+        for number in range(2)
+    ]  # fmt: skip
+    (panels,) = [figures(rows, [])["accuracy"].axes]
+    assert [axes.get_title(loc="left") for axes in panels] == [
+        "rounds_policy.kind sync",
+        "rounds_policy.kind async",
+    ]
 
 
 def test_no_two_codecs_look_alike_even_without_colour():
