@@ -5,10 +5,12 @@ Two looks, one before and one after; nothing runs in between.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from netem.shaper import FRAME_BYTES
@@ -18,6 +20,8 @@ from netem.traffic_control import QueueState
 # time slices; the transfer processes are scheduled in real time, so other work on this machine matters less.
 LARGEST_STEAL = 0.02
 LARGEST_BUSY = 0.9
+# A share of the time in between; half the band of a transfer.
+LARGEST_WAIT = 0.025
 # The kernel counts processor time in whole ticks: so much of a difference may be rounding.
 _TICK_S = 1.0 / os.sysconf("SC_CLK_TCK")
 
@@ -30,6 +34,8 @@ class HostSample:
         cpu_s: processor time of all cores by kind: user, nice, system, idle, iowait, irq, softirq, steal.
         softnet_dropped: packets that no queue of ours dropped: the kernel's own input queue was full.
         throttled_s: how long this process's control group was held back by its quota.
+        packets_waited_s: how long the kernel's threads for deferred packets (``ksoftirqd``), ordinary processes that
+            every link may have to wait for, stood in line for a processor; 0 where they cannot be seen.
         load: runnable processes, averaged over a minute.
     """
 
@@ -38,6 +44,7 @@ class HostSample:
     softnet_dropped: int
     throttled_s: float
     load: float
+    packets_waited_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,7 @@ class Strain:
         fullest_bytes: the most that looks in between found there.
         reasons: why transfers in between should not be believed; empty where nothing speaks against them.
         remarks: what may explain a transfer that is not what it should be, and is no reason for doubt by itself.
+        packets_waited_s: see `HostSample`.
     """
 
     seconds: float
@@ -64,6 +72,14 @@ class Strain:
     fullest_bytes: Mapping[str, int]
     reasons: tuple[str, ...]
     remarks: tuple[str, ...]
+    packets_waited_s: float = 0.0
+
+    @property
+    def held_up(self) -> str:
+        """Why some transfer in between may have been held up, in words; whether one was is another question."""
+        if self.packets_waited_s <= LARGEST_WAIT * self.seconds:
+            return ""
+        return f"the kernel's threads for packets waited {self.packets_waited_s * 1e3:.3g} ms for a processor"
 
 
 class QueueWatch:
@@ -108,6 +124,7 @@ def sample(proc: Path = Path("/proc")) -> HostSample:
         softnet_dropped=sum(int(line.split()[1], 16) for line in softnet),
         throttled_s=_throttled_s(proc),
         load=float((proc / "loadavg").read_text(encoding="ascii").split()[0]),
+        packets_waited_s=_packets_waited_s(proc),
     )
 
 
@@ -144,6 +161,7 @@ def strain(
         fullest_bytes=dict(fullest_bytes or {}),
         reasons=tuple(_reasons(steal_s, total, dropped, throttled_s, standing)),
         remarks=tuple(_remarks(total - idle_s, total)),
+        packets_waited_s=after.packets_waited_s - before.packets_waited_s,
     )
 
 
@@ -184,6 +202,24 @@ def _innermost(states: Sequence[QueueState]) -> list[QueueState]:
     return [state for state in states if state.kind == "netem"] or [
         state for state in states if state.kind == "tbf"
     ]
+
+
+@cache
+def _packet_threads(proc: Path) -> tuple[Path, ...]:
+    """Where the kernel tells of its threads for deferred packets; they live as long as it does."""
+    found = []
+    for comm in proc.glob("[0-9]*/comm"):
+        with contextlib.suppress(OSError):  # ended meanwhile
+            if comm.read_text(encoding="utf-8", errors="replace").startswith("ksoftirqd/"):
+                found.append(comm.parent / "schedstat")
+    return tuple(found)
+
+
+def _packets_waited_s(proc: Path) -> float:
+    try:
+        return sum(int(path.read_text(encoding="ascii").split()[1]) for path in _packet_threads(proc)) * 1e-9
+    except OSError:  # a kernel without schedstat
+        return 0.0
 
 
 def _throttled_s(proc: Path) -> float:

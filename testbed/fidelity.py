@@ -156,6 +156,7 @@ def host(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
     sums = {
         "held back by a quota, s": shares("throttled_s"),
+        "packets waited for a processor, s": [item.get("packets_waited_s", 0.0) for item in found],
         "packets dropped before any link": shares("softnet_dropped"),
         "packets dropped by links": [sum(item["drops"].values()) for item in found],
         "fullest queue seen, bytes": [max(item["fullest_bytes"].values(), default=0) for item in found],

@@ -94,9 +94,7 @@ class Judge:
                 if why:
                     untrusted.setdefault(client.client, why)
                 link = path(self.topology, client.client, direction)[0]
-                disturbed = "; ".join(
-                    (self._late(seen), *(self.strain.reasons if self.strain else ()))
-                ).strip("; ")
+                disturbed = "; ".join(filter(None, (self._late(seen), *self._held_up())))
                 checks.append(
                     check(client.client, direction, link.rate_bps, seen, model_s, not why, disturbed)
                 )
@@ -108,11 +106,8 @@ class Judge:
         ways = path(self.topology, client, direction)
         why = self._out_of_band(seen, model_s, ways)
         if why:
-            meanwhile = (
-                "".join(f"; {text}" for text in (*self.strain.reasons, *self.strain.remarks))
-                if self.strain
-                else ""
-            )
+            remarks = self.strain.remarks if self.strain else ()
+            meanwhile = "".join(f"; {text}" for text in (*self._held_up(), *remarks) if text)
             return f"{direction} {why}{meanwhile}"
         if self.gate and (
             doubt := self.gate.doubt(self.topology, names, client, Leg(direction, seen.dilation))
@@ -139,6 +134,10 @@ class Judge:
         ):
             return f"took {seen.seconds:.4g} s, the model expects {model_s:.4g} s"
         return ""
+
+    def _held_up(self) -> tuple[str, ...]:
+        """What the host did that may have held transfers up."""
+        return (*self.strain.reasons, self.strain.held_up) if self.strain else ()
 
     @staticmethod
     def _late(seen: Transfer) -> str:

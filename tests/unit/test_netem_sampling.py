@@ -62,6 +62,14 @@ def test_a_busy_processor_explains_and_is_no_reason():
     assert (seen.reasons, seen.remarks) == ((), ("the processor was busy 100% of the time",))
 
 
+def test_packets_that_waited_for_a_processor_may_have_held_a_transfer_up():
+    """Ten milliseconds are nothing in two seconds and much in a tenth of one."""
+    assert strain(QUIET, later(packets_waited_s=0.01)).held_up == ""
+    seen = strain(QUIET, replace(later(packets_waited_s=0.01), at_s=10.1))
+    assert seen.held_up == "the kernel's threads for packets waited 10 ms for a processor"
+    assert seen.reasons == ()
+
+
 @pytest.mark.parametrize("kind", ["steal", "user"])
 def test_one_tick_of_the_kernels_counter_says_nothing(kind):
     """Fifty milliseconds on one core: a single tick is a fifth of it, and may be all rounding."""
@@ -120,6 +128,15 @@ def test_counters_are_read_as_the_kernel_writes_them(tmp_path: Path):
     (tmp_path / "net" / "softnet_stat").write_text("0000ffff 00000010 0 0\n00000001 00000002 0 0\n")
     (tmp_path / "self" / "cgroup").write_text("4:memory:/\n")
     (tmp_path / "loadavg").write_text("1.50 1.0 0.5 2/100 12345\n")
+    for number, name, waited_ns in (
+        (14, "ksoftirqd/0", 3_000_000),
+        (22, "ksoftirqd/1", 500_000),
+        (99, "bash", 7),
+    ):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "comm").write_text(f"{name}\n")
+        (tmp_path / str(number) / "schedstat").write_text(f"1000 {waited_ns} 5\n")
     seen = sample(tmp_path)
     assert seen.cpu_s["user"] * 100 / seen.cpu_s["idle"] == pytest.approx(10.0)
     assert (seen.softnet_dropped, seen.throttled_s, seen.load) == (18, 0.0, 1.5)
+    assert seen.packets_waited_s == pytest.approx(0.0035)

@@ -39,7 +39,7 @@ def judge(uplink: LinkSpec | None = None, **changes: Any) -> Judge:
 def why(judged: Judge, seen: Transfer, expected_s: float = 1.0) -> str:
     untrusted, checks = judged.round(outcome(seen), {("a", "uplink"): expected_s})
     late = "behind the clock" in untrusted.get("a", "")
-    held = bool(judged.strain and judged.strain.reasons)
+    held = bool(judged.strain and (judged.strain.reasons or judged.strain.held_up))
     assert [bool(item.disturbed) for item in checks] == [
         late or held
     ]  # how far it is from the model is no reason
@@ -81,6 +81,14 @@ def test_what_the_host_was_up_to_explains(tmp_path: object) -> None:
     assert why(judge(strain=busy), transfer(1.0)) == ""
     assert why(judge(strain=busy), transfer(1.2)) == (
         "uplink took 1.2 s, the model expects 1 s; the processor was busy 100% of the time"
+    )
+
+
+def test_packets_that_waited_explain_and_are_no_reason() -> None:
+    waited = replace(CLEAN, packets_waited_s=0.1)
+    assert why(judge(strain=waited), transfer(1.0)) == ""
+    assert why(judge(strain=waited), transfer(1.2)) == (
+        "uplink took 1.2 s, the model expects 1 s; the kernel's threads for packets waited 100 ms for a processor"
     )
 
 
