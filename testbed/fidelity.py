@@ -174,7 +174,7 @@ def write(folder: Path, results: Results) -> Path | None:
     checks = from_cells(results.cells)
     if not checks:
         return None
-    probed, watched = probes(results.cells), strains(results.cells)
+    looks, watched = probes(results.cells), strains(results.cells)
     good, text = verdict(checks)
     data: Mapping[str, Any] = {
         "schema": SCHEMA,
@@ -183,13 +183,14 @@ def write(folder: Path, results: Results) -> Path | None:
         "verdict": {
             "agrees": good,
             "text": text,
+            "summary": " ".join(f"{line}." for line in (probed(looks), brief(checks)) if line),
             "untrusted_rows": sum(not row.trusted for row in results.rows),
             "rows": len(results.rows),
         },
-        "links": links(probed),
+        "links": links(looks),
         "host": host(watched),
         "points": points(checks),
-        "probes": [asdict(row) | {"error": row.error, "fault": row.fault} for row in probed],
+        "probes": [asdict(row) | {"error": row.error, "fault": row.fault} for row in looks],
         "cpu": results.manifest.get("devices", {}).get("quota_checks", []),
         "rounds": watched,
         "transfers": to_notes(checks),

@@ -344,7 +344,7 @@ def _fidelity(fidelity: Any) -> list[Html]:
     known = fidelity if isinstance(fidelity, Mapping) else {"points": fidelity}
     verdict = known.get("verdict")
     if isinstance(verdict, Mapping):
-        parts.append(element("p", f"{verdict.get('text', '')}.", class_="quiet"))
+        parts.append(element("p", verdict.get("summary", ""), class_="quiet"))
     for key, title, text_columns in _FIDELITY:
         rows = known.get(key)
         if isinstance(rows, list) and rows and all(isinstance(row, Mapping) for row in rows):
