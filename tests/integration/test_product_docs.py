@@ -12,7 +12,10 @@ from devices import profile
 from devices.profile_file import write_profile
 from testbed.cells import apply, variants
 from testbed.cli import main
+from testbed.record import read_results
+from testbed.scenario import loads
 from testbed.scenario_yaml import to_yaml
+from testbed.sweep import start
 
 DOCS = ROOT / "docs"
 TUTORIAL = DOCS / "tutorial.md"
@@ -97,11 +100,9 @@ def test_scenarios_that_no_command_runs_run_small(folder: Path, monkeypatch: pyt
         for fleet in small["fleets"]:
             fleet["count"] = 1
         small.pop("sweep", None)
-        file = folder / f"example-{number}.yaml"
-        file.write_text(to_yaml(small), encoding="utf-8")
-        assert main(["run", str(file), "--quiet", "--out", str(folder / "out" / f"example-{number}")]) == 0, (
-            block.where
-        )
+        out = folder / "out" / f"example-{number}"
+        start(loads(to_yaml(small), block.where), out, mode="quiet")
+        assert {row.status for row in read_results(out).rows} == {"ok"}, block.where
 
 
 def test_commands_that_are_not_run_exist() -> None:
