@@ -19,6 +19,7 @@ from testbed.carrier import ModelCarrier
 from testbed.cells import Cell
 from testbed.coding import DEFAULT_LOSSLESS, State
 from testbed.dilation import RoundDilation, TruthfulRange
+from testbed.forecast_buffered import play_estimated
 from testbed.learning.data import load_or_fallback
 from testbed.learning.models import ModelSpec, initial_state
 from testbed.learning.training import TrainTask, train_client
@@ -110,16 +111,21 @@ def forecast(scenario: Scenario, *, keep_payloads: bool = False) -> Forecast:
         plans = [
             _plan(name, filled.profile_of(filled.fleet_of(name)), raw, coding, train_s) for name in names
         ]
-        outcome = ModelCarrier().play(filled, plans, 0.0).outcome
-        times = filled.learning.rounds
-        emulated_s += times * outcome.round_s
-        if filled.network.engine == "mininet":
-            transfers_s += times * _wall_s(filled, plans, outcome)
-        rounds += times * asked
-        sent = asked * (raw + coding.payload_bytes)
-        payload_bytes += times * sent
-        most_bytes = max(most_bytes, sent + 2 * asked * model_bytes)
-        for client, number in ((name, number) for name in names for number in range(times)):
+        if filled.rounds_policy.kind == "async":
+            begun, cell_s = play_estimated(filled, plans)
+        else:
+            outcome = ModelCarrier().play(filled, plans, 0.0).outcome
+            times = filled.learning.rounds
+            cell_s = times * outcome.round_s
+            if filled.network.engine == "mininet":
+                transfers_s += times * _wall_s(filled, plans, outcome)
+            begun = [(name, number) for name in names for number in range(times)]
+        emulated_s += cell_s
+        rounds += len(begun)
+        sent = raw + coding.payload_bytes
+        payload_bytes += len(begun) * sent
+        most_bytes = max(most_bytes, asked * (sent + 2 * model_bytes))
+        for client, number in begun:
             pieces = {
                 ("train", client, number, cell.repeat, repr(filled.learning)): train_s,
                 ("code", client, number, cell.repeat, key): REPEATS

@@ -33,6 +33,18 @@ def test_transfers_and_rows_are_counted_as_they_will_be() -> None:
     assert modelled.disk_bytes < 24 * 10_000
 
 
+def test_asynchronous_updates_are_counted_one_by_one() -> None:
+    text = (
+        SMALL.format(rounds=4, engine="model") + "rounds_policy: {kind: async, buffer: 2, concurrency: 2}\n"
+    )
+    found = forecast(loads(text))
+    # Four models of two updates each, and at most two more under way when the last one is made.
+    assert 4 * 8 <= found.rounds <= 4 * 10
+    # Two clients at a time: four uploads one after the other, raw in two of the four cells.
+    least_s = 2 * 4 * 8 * found.model_bytes / 10e6
+    assert least_s < found.emulated_s < 2 * least_s + 4 * 8 * 5.0
+
+
 def test_a_dry_run_starts_nothing(tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text(SMALL.format(rounds=1, engine="model"), encoding="utf-8")
     done = command("sweep", "s.yaml", "--dry-run", cwd=tmp_path)
