@@ -13,10 +13,9 @@ from typing import Any
 
 import pytest
 
-from netem.flow import FlowRequest
-from netem.mininet_backend import MininetNetwork
 from testbed.carrier import MininetCarrier
 from testbed.cli import main
+from testbed.clock import EmulatedEnvironment
 from testbed.record import read_results
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -191,28 +190,34 @@ def test_a_network_that_somebody_removes_ends_the_run_with_a_word_and_it_goes_on
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The interface in a client's namespace goes while an update crosses it, as it does when the namespace is lost."""
-    small = SCENARIO.replace("1, 100 Mbit/s", "50 Mbit/s")
+    small = (
+        SCENARIO.replace("1, 100 Mbit/s", "50 Mbit/s").replace("[none, zfp]", "[zfp]").replace("s: 2", "s: 3")
+    )
     (tmp_path / "s.yaml").write_text(
         small.replace("engine: model", "engine: mininet, timeout: 2 s"), encoding="utf-8"
     )
-    cell, rows = 3, ROWS // 2
+    cell, rows = 3, 9
     out = tmp_path / "out"
-    start, play, plays = MininetNetwork.start, MininetCarrier.play, []
+    transfer, play, plays = EmulatedEnvironment.transfer, MininetCarrier.play, []
 
     def playing(self: MininetCarrier, *arguments: Any) -> Any:
         plays.append(self)
         return play(self, *arguments)
 
-    def losing(self: MininetNetwork, request: FlowRequest) -> None:
-        start(self, request)
-        if len(plays) == 2 and request.direction == "uplink":  # in the second cell
-            plays.clear()
-            host = next(host for host in self.net.hosts if host.name.endswith("h2"))
+    def losing(
+        self: EmulatedEnvironment, client: str, direction: Any, *arguments: Any, **options: Any
+    ) -> Any:
+        under_way = transfer(self, client, direction, *arguments, **options)
+        if len(plays) == 2 and direction == "uplink":  # in the second cell
+            network = plays.pop().network
+            host = next(host for host in network.net.hosts if host.name.endswith("h2"))
             inside = ["nsenter", f"--net=/proc/{host.pid}/ns/net", "ip", "link", "del", f"{host.name}-0"]
             subprocess.run(inside, check=True)
+            plays.clear()
+        return under_way
 
     monkeypatch.setattr(MininetCarrier, "play", playing)
-    monkeypatch.setattr(MininetNetwork, "start", losing)
+    monkeypatch.setattr(EmulatedEnvironment, "transfer", losing)
     status, _, err = command("sweep", tmp_path / "s.yaml", "--out", out)
     assert status == 1
     assert "testbed: an interface of this run's network is gone, removed from outside? " in err
