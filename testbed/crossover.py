@@ -348,7 +348,7 @@ def _added_s(pair: Pair) -> float:
 
 def doubt_note(found: Iterable[Crossover]) -> str:
     """What a reader of intervals must know where they carry the devices' doubt; empty where none does."""
-    if not any(item.measured.doubt for item in found):
+    if not any(item.measured.doubt or item.closed_form.doubt for item in found):
         return ""
     return "the intervals carry the stated doubt (95 %) of the devices' factors"
 

@@ -98,7 +98,7 @@ def page(results: Results, found: Sequence[Crossover], fidelity: Any = None) -> 
         *_pictures(rows, found),
         *_tables(rows, found),
         *energy(rows),
-        *devices(manifest),
+        *devices(manifest, carried=bool(doubt_note(found))),
         *_fidelity(fidelity),
         *_details(manifest),
         element("footer", "Made from ", element("code", "run.json"), ", ", element("code", "rounds.jsonl"), " and ",

@@ -13,7 +13,7 @@ from testbed.split import Summary, codec_name, summarise
 from testbed.tables import joules_text
 
 
-def devices(manifest: Mapping[str, Any]) -> list[Html]:
+def devices(manifest: Mapping[str, Any], *, carried: bool) -> list[Html]:
     """Factors with their doubt, memory and power of each device; nothing for runs that did not keep them."""
     record = manifest.get("devices", {})
     profiles: Mapping[str, Any] = record.get("profiles", {})
@@ -30,11 +30,10 @@ def devices(manifest: Mapping[str, Any]) -> list[Html]:
         ]
         for name, profile in profiles.items()
     ]
-    asked = bool(manifest.get("scenario", {}).get("devices", {}).get("doubt", False))
     text = (
         "Seconds on the device for a second of one core of the machine that ran this; \u00d7/\u00f7 is the stated "
         "doubt (95 %), which the crossovers' intervals "
-        + ("carry." if asked else "do not carry; `testbed report RUN --doubt` makes them.")
+        + ("carry." if carried else "do not carry; `testbed report RUN --doubt` makes them.")
     )
     return [element("h2", "Devices"), table(head, body), element("p", text, class_="quiet")]
 
