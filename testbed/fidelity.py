@@ -240,20 +240,22 @@ def brief(checks: Sequence[TransferCheck]) -> str:
 def verdict(checks: Sequence[TransferCheck]) -> tuple[bool, str]:
     """Whether the two engines agree as well as is asked of them, and that in words.
 
-    Transfers that the host disturbed say nothing about the engines and are counted apart. How far a transfer lies from
-    the model is no such reason.
+    Where they do not, transfers that the host may have disturbed are looked away from: they say nothing about the
+    engines. How far a transfer lies from the model is no such reason.
     """
-    counted = [item for item in checks if not item.disturbed]
-    left_out = (
-        f"; {len(checks) - len(counted)} more were disturbed by the host"
-        if len(counted) < len(checks)
-        else ""
-    )
-    if not counted:
-        return False, f"no transfer was left alone by this host{left_out}: nothing follows"
-    differences = [abs(item.difference) for item in counted]
-    median, worst = statistics.median(differences), max(differences)
-    good = median <= GOAL_MEDIAN and worst <= GOAL_WORST
-    text = f"{len(counted)} transfers: median difference {median:.2%} (goal {GOAL_MEDIAN:.0%})"
-    text += f", worst {worst:.2%} (goal {GOAL_WORST:.0%}){left_out}"
+    good, text = _agreement(checks)
+    alone = [item for item in checks if not item.disturbed]
+    if not good and len(alone) < len(checks):
+        apart = f"{len(checks) - len(alone)} more may have been disturbed by the host"
+        if not alone:
+            return False, f"{text}; no transfer was left alone by this host: nothing follows"
+        good, text = _agreement(alone)
+        text += f"; {apart}"
     return good, f"{text}; {'the engines agree' if good else 'the engines do NOT agree on this machine'}"
+
+
+def _agreement(checks: Sequence[TransferCheck]) -> tuple[bool, str]:
+    differences = [abs(item.difference) for item in checks]
+    median, worst = statistics.median(differences), max(differences)
+    text = f"{len(checks)} transfers: median difference {median:.2%} (goal {GOAL_MEDIAN:.0%})"
+    return median <= GOAL_MEDIAN and worst <= GOAL_WORST, f"{text}, worst {worst:.2%} (goal {GOAL_WORST:.0%})"
