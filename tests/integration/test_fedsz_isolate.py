@@ -166,7 +166,7 @@ def test_nothing_is_left_behind() -> None:
 
 def test_a_short_fuzz_run_finds_nothing() -> None:
     """Milliseconds an input; scripts and longer runs use the same harness from the command line."""
-    outcomes = fuzz_fedsz.run(3000, seed=7, isolated_share=0.05, finds=None)
+    outcomes = fuzz_fedsz.run(3000, seed=7, isolated_share=0.1, finds=None)
     assert sum(outcomes.values()) == 3000
     assert not [name for name in outcomes if name.startswith("FIND")], outcomes
     assert outcomes["MalformedPayloadError"] > 1000

@@ -24,6 +24,7 @@ def state() -> dict[str, Any]:
 def peak(work: Callable[[], Any]) -> tuple[Any, int]:
     """Result and most bytes held at once beyond those before. NumPy tells tracemalloc, the C codecs do not."""
     work()
+    fedsz.memory.release()  # what waits to be used again would not be counted
     tracemalloc.start()
     try:
         result = work()
@@ -32,21 +33,21 @@ def peak(work: Callable[[], Any]) -> tuple[Any, int]:
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("codec", ["none", "sz2", "sz3", "zfp"])
+@pytest.mark.parametrize("codec", ["none", "sz2", "sz3", "zfp", "szx", "fedsz-q"])
 def test_compress_holds_the_payload_and_a_tensor(state: dict[str, Any], codec: str) -> None:
     payload, most = peak(lambda: fedsz.compress(state, codec=codec))
     # The payload grows by a quarter when it must; besides it, one tensor's blob, decoded values and comparison.
     assert most < 1.5 * len(payload) + 5 * TENSOR
 
 
-@pytest.mark.parametrize("codec", ["none", "sz2", "sz3", "zfp"])
+@pytest.mark.parametrize("codec", ["none", "sz2", "sz3", "zfp", "szx", "fedsz-q"])
 def test_decompress_holds_the_state_and_a_tensor(state: dict[str, Any], codec: str) -> None:
     payload = fedsz.compress(state, codec=codec)
     _, most = peak(lambda: fedsz.decompress(payload))
     assert most < fedsz.update_bytes(state) + 3 * TENSOR
 
 
-@pytest.mark.parametrize("codec", ["sz3", "none"])
+@pytest.mark.parametrize("codec", ["sz3", "none", "fedsz-q"])
 def test_a_reference_is_not_copied(state: dict[str, Any], codec: str) -> None:
     reference = fedsz.Reference({name: array + np.float32(1e-3) for name, array in state.items()})
     payload, most = peak(lambda: fedsz.compress(state, codec=codec, reference=reference))
