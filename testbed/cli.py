@@ -99,17 +99,23 @@ def _parser() -> argparse.ArgumentParser:
         "states",
         nargs="*",
         default=["mobilenet_v2"],
-        help="alexnet, mobilenet_v2, resnet50, or a .pt or .safetensors",
+        help="alexnet, mobilenet_v2, resnet50 (resnet50@3: after three rounds), or a .pt or .safetensors",
     )
     bench.add_argument(
         "--codecs", type=lambda text: tuple(text.split(",")), help="ids, with commas (default: all)"
     )
     bench.add_argument(
         "--bounds",
-        type=lambda text: tuple(float(value) for value in text.split(",")),
+        type=_numbers,
         help="relative bounds, with commas (default: 1e-1 to 1e-5)",
     )
-    bench.add_argument("--repeats", type=int, default=7, help="timings of each (default: 7)")
+    bench.add_argument("--repeats", type=_count, default=7, help="timings of each (default: 7)")
+    bench.add_argument(
+        "--part",
+        choices=("whole", "lossy"),
+        default="whole",
+        help="the whole update, or only the tensors that go lossy (default: whole)",
+    )
     bench.add_argument(
         "--reference", metavar="STATE", help="a state that both sides hold, for codecs that can use it"
     )
@@ -144,6 +150,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands.add_parser("clean", help="remove what dead runs left behind: namespaces, links, control groups")
     return parser
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(value) for value in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"got {text!r}; numbers with commas, for example 1e-2,1e-3"
+        ) from None
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}; a whole number from 1 on")
+    return int(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -152,18 +152,27 @@ def compare(options: argparse.Namespace) -> int:
 
 def bench(options: argparse.Namespace) -> int:
     """`testbed bench`."""
+    import fedsz
     from testbed import bench as benches
     from testbed.bench_report import ratio_speed_figure, tables
+    from testbed.bench_states import StateSourceError
     from testbed.plot import save
 
     wanted = benches.BenchOptions(
-        states=tuple(options.states), repeats=options.repeats, reference=options.reference
+        states=tuple(options.states),
+        repeats=options.repeats,
+        reference=options.reference,
+        part=options.part,
     )
     if options.codecs:
         wanted = replace(wanted, codecs=options.codecs)
     if options.bounds:
         wanted = replace(wanted, bounds=options.bounds)
-    result = benches.run(wanted, tell=lambda text: print(text, file=sys.stderr))
+    try:
+        result = benches.run(wanted, tell=lambda text: print(text, file=sys.stderr))
+    except (fedsz.UnknownCodecError, fedsz.InvalidBoundError, StateSourceError) as error:
+        print(f"testbed: {error}", file=sys.stderr)
+        return 2
     options.out.mkdir(parents=True, exist_ok=True)
     files = [
         benches.write_result(result, options.out),

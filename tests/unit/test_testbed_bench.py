@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import save_file
+from test_testbed_cli import command
 
 import fedsz
 from testbed.bench import BenchOptions, BenchResult, BenchRow, read_result, run, write_result
 from testbed.bench_report import cells, markdown, ratio_speed_figure, tables
 from testbed.bench_states import StateSourceError, load_state
+from testbed.cli import main
 from testbed.errors import NewerSchemaError
 from testbed.plot import save
 from testbed.tables import console
@@ -160,3 +162,49 @@ def test_checkpoints_are_unwrapped_and_others_refused(tmp_path: Path) -> None:
     torch.save({"epoch": "three"}, path)
     with pytest.raises(StateSourceError, match="holds no state dict"):
         load_state(str(path))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--codecs", "sz9"], "testbed: unknown codec 'sz9'; registered: sz2, "),
+        (["--bounds=-1"], "testbed: error bound: value is a finite number >= 0, got -1.0"),
+        (["none.pt"], "testbed: none.pt: cannot be read"),
+    ],
+)
+def test_the_command_refuses_bad_arguments(arguments: list[str], message: str, tmp_path: Path) -> None:
+    done = command("bench", *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--bounds", "x"], "argument --bounds: got 'x'; numbers with commas, for example 1e-2,1e-3"),
+        (["--repeats", "0"], "argument --repeats: got '0'; a whole number from 1 on"),
+        (["--part", "half"], "argument --part: invalid choice: 'half'"),
+    ],
+)
+def test_the_command_line_refuses_what_it_cannot_read(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["bench", *arguments])
+    assert message in capsys.readouterr().err
+
+
+def test_the_command_measures_a_part(files: tuple[Path, Path], tmp_path: Path) -> None:
+    done = command(
+        "bench", str(files[0]), "--codecs", "fedsz-q", "--bounds", "1e-2", "--repeats", "1", "--part", "lossy",
+        "--reference", str(files[1]), "--out", "out", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "lossy update" in done.stdout
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "bench.json",
+        "ratio-speed.svg",
+        "ratio-speed.png",
+    }
+    assert [row.update_bytes for row in read_result(tmp_path / "out" / "bench.json").rows] == [24_000, 24_000]
