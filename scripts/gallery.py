@@ -269,26 +269,42 @@ def learning_table(results: Results) -> Lines:
 
 
 def asynchronous_table(results: Results) -> Lines:
-    """What was learned by when: means over the repeats of the last model of each cell."""
+    """What was learned by when and from whom: means over the repeats of each setting and codec."""
+    fleets = list(dict.fromkeys(row.fleet for row in results.rows))
     body = []
     for setting, codec, curves in figures.learned(results):
         ends = [curve[-1] for curve in curves]
-        ratios = [
-            row.compression_ratio
+        hits = [next((at_s for at_s, accuracy in curve if accuracy >= 0.8), None) for curve in curves]
+        mine = [
+            row
             for row in results.rows
-            if row.usable and row.codec == codec and row.compression_ratio
+            if (figures.setting_of(row), row.codec) == (setting, codec) and row.status == "ok"
         ]
+        stale = [row.staleness for row in mine if row.staleness is not None]
+        counts = [sum(row.fleet == fleet for row in mine) for fleet in fleets]
         body.append(
             [
                 setting or "synchronous",
                 words(codec.id),
-                f"{statistics.fmean(accuracy for _, accuracy in ends):.1%}",
                 seconds_text(statistics.fmean(seconds for seconds, _ in ends)),
-                str(max(len(curve) for curve in curves)),
-                f"{statistics.median(ratios):.2f}" if ratios else "-",
+                "-"
+                if None in hits
+                else seconds_text(statistics.fmean(hit for hit in hits if hit is not None)),
+                f"{statistics.fmean(accuracy for _, accuracy in ends):.1%}",
+                ", ".join(f"{count} {fleet}" for fleet, count in zip(fleets, counts, strict=True)),
+                f"{statistics.fmean(stale):.2f}, at most {max(stale)}" if stale else "-",
             ]
         )
-    return row_lines(["rounds", "codec", "accuracy at the end", "after (s)", "models", "ratio"], body)
+    heading = [
+        "rounds",
+        "codec",
+        "all models (s)",
+        "80 % after (s)",
+        "at the end",
+        "updates in models",
+        "mean staleness",
+    ]
+    return row_lines(heading, body)
 
 
 def split_table(results: Results) -> Lines:

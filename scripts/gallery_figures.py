@@ -132,13 +132,17 @@ def side_information(results: Results) -> Figure:
 Curve = list[tuple[float, float]]
 
 
+def setting_of(row: Row) -> str:
+    """The row's axis values besides the codec."""
+    return ", ".join(value for axis, value in row.values.items() if axis != "codec")
+
+
 def learned(results: Results) -> list[tuple[str, CodecUsed, list[Curve]]]:
     """For each setting and codec: (emulated seconds, accuracy) of every model, a curve for each repeat."""
     models: dict[tuple[str, CodecUsed], dict[int, dict[int, tuple[float, float]]]] = {}
     for row in results.rows:
         if row.accuracy is not None:
-            setting = ", ".join(value for axis, value in row.values.items() if axis != "codec")
-            cells = models.setdefault((setting, row.codec), {})
+            cells = models.setdefault((setting_of(row), row.codec), {})
             cells.setdefault(row.cell, {})[row.round] = (row.started_s + row.round_s, row.accuracy)
     return [
         (setting, codec, [[cell[number] for number in sorted(cell)] for cell in cells.values()])
@@ -171,7 +175,8 @@ def asynchronous(results: Results) -> Figure:
                         label=style.name if number == 0 else None,
                     )
             axes.set_title(wanted)
-            axes.set_xlabel("emulated seconds")
+            axes.set_xlabel("emulated seconds (logarithmic)")
+            axes.set_xscale("log")  # rounds that wait for the slowest take many times longer
             axes.grid(visible=True)
         grid[0][0].set_ylabel("test accuracy (%)")
         grid[0][-1].legend(loc="lower right")
