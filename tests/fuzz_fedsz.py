@@ -155,7 +155,7 @@ def _damage(rng: np.random.Generator, data: bytes, keep_length: bool = False) ->
 def attempt(payload: bytes, reference: Reference | None) -> str:
     """Decode one input; what came of it. Raises whatever is not ours."""
     isolate = needs_isolation(payload, reference)
-    started = time.monotonic()
+    started = time.process_time()  # of this process's own: a machine that is busy or asleep is no find
     try:
         state = fedsz.decompress(
             payload, reference=reference, max_bytes=MAX_BYTES, isolate=LIMITS if isolate else False
@@ -174,8 +174,8 @@ def attempt(payload: bytes, reference: Reference | None) -> str:
         if zlib.crc32(payload[:-4]) != int.from_bytes(payload[-4:], "little"):
             raise AssertionError("decoded although the checksum is wrong")
         outcome = "decoded"
-    if not isolate and time.monotonic() - started > 5:
-        raise AssertionError("took more than 5 s")
+    if not isolate and time.process_time() - started > 5:
+        raise AssertionError("took more than 5 s of CPU time")
     return f"{outcome} (isolated)" if isolate else outcome
 
 
