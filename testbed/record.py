@@ -195,6 +195,24 @@ class RowWriter:
         self._close()
 
 
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """``run.json`` of a result folder. Raises: as `read_results`."""
+    path = folder / MANIFEST
+    try:
+        manifest: Any = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            error.errno, "there is no such file, so this is no result folder", str(path)
+        ) from error
+    except ValueError as error:
+        raise RecordError(str(path), f"not JSON: {error}") from error
+    if not isinstance(manifest, dict) or not isinstance(found := manifest.get("schema"), int):
+        raise RecordError(str(path), "says no schema; it is not the manifest of a run")
+    if found > SCHEMA:
+        raise NewerSchemaError(str(path), found, SCHEMA)
+    return manifest
+
+
 def read_results(folder: str | Path) -> Results:
     """Everything a folder holds about complete cells.
 
@@ -204,10 +222,7 @@ def read_results(folder: str | Path) -> Results:
         FileNotFoundError: no run there.
     """
     folder = Path(folder)
-    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    found = manifest.get("schema")
-    if not isinstance(found, int) or found > SCHEMA:
-        raise NewerSchemaError(str(folder / MANIFEST), found, SCHEMA)
+    manifest = read_manifest(folder)
     cells = {data["cell"]: _cell_from_dict(data, where) for _, where, data in _lines(folder / CELLS)}
     rows = []
     counts: Counter[int] = Counter()

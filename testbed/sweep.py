@@ -24,7 +24,7 @@ from testbed.errors import RecordError
 from testbed.experiment import Experiment
 from testbed.payloads import PayloadStore
 from testbed.progress import Mode, Progress
-from testbed.record import MANIFEST, RowWriter, add_manifest, create_folder
+from testbed.record import MANIFEST, RowWriter, add_manifest, create_folder, read_manifest
 from testbed.replay import Recording, Replay
 from testbed.round_line import round_lines
 from testbed.scenario import Scenario, loads
@@ -104,10 +104,10 @@ def resume(folder: Path, *, mode: Mode = "auto") -> Scenario:
     Raises: as `start`, and RecordError where the folder is none of ours.
     """
     try:
-        first = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        first = read_manifest(folder)
         scenario = loads(json.dumps(first["scenario"]), str(folder / MANIFEST))
         run = first["run"]
-        replayed = first.get("replay")
+        replayed: Any = first.get("replay")
         recording = Recording(Path(replayed["folder"])) if replayed else None
     except (OSError, ValueError, KeyError) as error:
         raise RecordError(str(folder), f"holds no run that could go on ({error})") from error

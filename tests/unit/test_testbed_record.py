@@ -30,6 +30,7 @@ from testbed.record import (
 )
 from testbed.row import row_from_dict
 from testbed.scenario import loads
+from testbed.sweep import resume
 
 ROWS = sweep_rows(repeats=1, rates=(10e6, 20e6), codecs=("none", "sz2"))  # 4 cells of 4 rows
 BY_CELL = {cell: [row for row in ROWS if row.cell == cell] for cell in range(4)}
@@ -284,3 +285,22 @@ def test_the_manifest_says_what_ran_and_on_what():
     assert data["versions"]["numpy"]
     assert {"kernel", "cpu", "cores", "memory_bytes", "load"} <= data["machine"].keys()
     assert set(data["source"]) == {"commit", "dirty"}
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("{", "not JSON: "),
+        ("[]", "says no schema"),
+        ("{}", "says no schema"),
+        ('{"schema": 99}', "schema 99; "),
+    ],
+)
+def test_a_folder_that_is_not_ours_or_too_new_is_refused_in_words_and_left_alone(tmp_path, text, why):
+    (tmp_path / "run.json").write_text(text, encoding="utf-8")
+    for read in (read_results, resume):
+        with pytest.raises(RecordError) as caught:
+            read(tmp_path)
+        assert str(tmp_path) in str(caught.value)
+        assert why in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
