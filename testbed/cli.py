@@ -122,6 +122,15 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument(
         "--out", type=Path, default=Path("results/bench"), help="folder for the table and the plot"
     )
+    paper = commands.add_parser(
+        "paper", help="one experiment of the FedSZ paper: its table, picture and verdict"
+    )
+    paper.add_argument(
+        "experiment", help="ratio, accuracy, lossless, cost, communication, scaling, errors, or a YAML file"
+    )
+    paper.add_argument("--full", action="store_true", help="the paper's models, data and rounds")
+    paper.add_argument("--out", type=Path, help="result folder (default: results/paper/NAME)")
+    paper.add_argument("--data-dir", type=Path, help="where data sets lie (default: as for scenarios)")
     calibrate = commands.add_parser(
         "calibrate", help="measure this machine with real work and write its device profile"
     )

@@ -105,8 +105,7 @@ def scenarios(options: argparse.Namespace) -> int:
     parts = [file for file in files if is_part(file)]
     for file in files:
         if file not in parts:
-            scenario = _read(file)
-            print(f"{file}: {' '.join(scenario.description.split()) or scenario.name}")
+            print(f"{file}: {_described(file)}")
     if parts:
         print(f"parts for scenarios to include: {', '.join(str(file) for file in parts)}")
     if not files:
@@ -185,6 +184,13 @@ def bench(options: argparse.Namespace) -> int:
     return 0
 
 
+def paper(options: argparse.Namespace) -> int:
+    """`testbed paper`."""
+    from testbed.paper.command import paper as experiment
+
+    return experiment(options)
+
+
 def calibrate(options: argparse.Namespace) -> int:
     """`testbed calibrate`."""
     from testbed.calibration import calibrate as measured
@@ -236,6 +242,17 @@ def clean(options: argparse.Namespace) -> int:
     if not removed:
         print("nothing to remove: no dead run left anything behind")
     return 0
+
+
+def _described(file: Path) -> str:
+    """A scenario's description in one line; that of an experiment of the paper as well."""
+    from testbed.paper.settings import is_paper
+    from testbed.paper.settings import load as load_paper
+
+    if is_paper(file):
+        return " ".join(load_paper(file).description.split())
+    scenario = _read(file)
+    return " ".join(scenario.description.split()) or scenario.name
 
 
 def _read(path: Path) -> Scenario:

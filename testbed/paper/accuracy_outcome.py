@@ -1,0 +1,123 @@
+"""Table, picture and verdicts of `testbed.paper.accuracy`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from testbed.pairing import RAW
+from testbed.paper import accuracy
+from testbed.paper.accuracy import Difference, Run
+from testbed.paper.figures import bound_axes, look_of
+from testbed.paper.learner import Found
+from testbed.paper.outcome import Outcome, Table, Verdict
+from testbed.paper.settings import Accuracy
+from testbed.style import PAPER, Theme, drawn
+
+PAPER_BOUND = 1e-2
+PAIRED = (
+    "Accuracy on held-out images that no client trains on; differences are paired: same seed, initial weights, samples "
+    "and order. SD of raw runs is what an unpaired comparison would have to average away."
+)
+
+
+def run(size: Accuracy, found: Found, folder: Path, tell: Callable[[str], None]) -> Outcome:
+    """Do what is missing in *folder*, then look at all of it."""
+    return outcome(accuracy.run(size, found.trainings, folder, tell), found.missing)
+
+
+def outcome(runs: list[Run], missing: tuple[str, ...] = ()) -> Outcome:
+    """Everything that follows from *runs*."""
+    found = accuracy.differences(runs)
+    columns = ("training", "codec", "bound", "seeds", "raw %", "compressed %", "difference, points [95 %]",
+               "SD of the pairs", "SD of raw runs", "ratio", "verdict")  # fmt: skip
+    loop = tuple(_cells(one) for one in found if not one.once)
+    once = tuple(_cells(one) for one in found if one.once)
+    tables = [Table("In the loop: every update of every round coded", columns, loop)]
+    if once:
+        tables.append(Table("Once: the final raw model coded a single time", columns, once))
+    return Outcome(
+        tuple(_verdicts(found)),
+        tuple(tables),
+        {"differences": [asdict(one) | {"verdict": one.verdict} for one in found]},
+        {"accuracy": figure(found)} if found else {},
+        missing,
+        (PAIRED,),
+    )  # fmt: skip
+
+
+def _cells(one: Difference) -> tuple[str, ...]:
+    ratio = "-" if np.isnan(one.ratio) else f"{one.ratio:.2f}"
+    return (
+        one.training, one.codec, f"{one.bound:g}", str(one.seeds), f"{one.raw:.2f}", f"{one.accuracy:.2f}",
+        _difference(one), f"{one.deviation:.2f}", f"{one.raw_deviation:.2f}", ratio, one.verdict,
+    )  # fmt: skip
+
+
+def _difference(one: Difference) -> str:
+    brackets = "" if np.isnan(one.low) else f" [{one.low:+.2f}, {one.high:+.2f}]"
+    return f"{one.mean:+.2f}{brackets}"
+
+
+def _verdicts(found: list[Difference]) -> list[Verdict]:
+    verdicts = []
+    for one in found:
+        if one.bound == PAPER_BOUND:
+            way = "final model coded once" if one.once else "in the loop"
+            words = {
+                "within 0.5 points": "agrees",
+                "loses more than 0.5 points": "does not agree",
+            }
+            verdicts.append(
+                Verdict(
+                    f"accuracy of {one.training} at REL {one.bound:g}, {one.codec}, {way}",
+                    "< 0.5 % lost",
+                    f"{_difference(one)} points, {one.seeds} paired seeds",
+                    words.get(one.verdict, one.verdict),
+                )
+            )
+    return verdicts
+
+
+def figure(found: list[Difference], theme: Theme = PAPER) -> Figure:
+    """Difference over bound, a panel a training; the cliff is where the line falls."""
+    trainings = list(dict.fromkeys(one.training for one in found))
+    kinds = list(dict.fromkeys((one.codec, one.once) for one in found))
+    names = {kind: f"{kind[0]}, {'final model once' if kind[1] else 'every round'}" for kind in kinds}
+    look = look_of(list(names.values()), theme)
+    with drawn(theme):
+        drawing = Figure(figsize=(max(5.6, 3.9 * len(trainings)), 3.9), layout="constrained")
+        grid = drawing.subplots(1, len(trainings), squeeze=False)
+        for axes, training in zip(grid[0], trainings, strict=True):
+            for number, (kind, name) in enumerate(names.items()):
+                mine = [d for d in found if d.training == training and (d.codec, d.once) == kind]
+                if not mine:
+                    continue
+                style = look[name]
+                shift = 1.0 + 0.06 * number  # bars of equal bounds beside each other
+                means = np.array([one.mean for one in mine])
+                half = np.nan_to_num(np.array([one.high for one in mine]) - means)
+                axes.errorbar(
+                    [one.bound * shift for one in mine], means, yerr=half, color=style.colour,
+                    marker=style.marker, linestyle=style.dashes, markersize=4.5, linewidth=1.2, capsize=2,
+                    label=name,
+                )  # fmt: skip
+            bound_axes(axes)
+            axes.axhspan(-accuracy.LIMIT, accuracy.LIMIT, color=theme.faint, alpha=0.6, zorder=0)
+            axes.set_yscale("symlog", linthresh=2.0)
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.set_title(training.replace(", ", "\n"))
+        grid[0][0].set_ylabel(f"accuracy less that of {RAW} compression\n(points; grey: the paper's 0.5)")
+        labels: dict[str, Any] = {}
+        for axes in grid[0]:
+            handles, names_of = axes.get_legend_handles_labels()
+            labels |= dict(zip(names_of, handles, strict=True))
+        drawing.legend(
+            list(labels.values()), list(labels), loc="outside lower center", ncols=min(3, len(labels))
+        )
+    return drawing
