@@ -100,9 +100,11 @@ def _validate_dilation(scenario: Scenario, options: argparse.Namespace) -> int:
 
 def scenarios(options: argparse.Namespace) -> int:
     """`testbed scenarios`."""
+    from testbed.paper.settings import is_paper
+
     folder = options.folder
     files = sorted(folder.rglob("*.yaml")) if folder.is_dir() else []
-    parts = [file for file in files if is_part(file)]
+    parts = [file for file in files if is_part(file) and not is_paper(file)]
     for file in files:
         if file not in parts:
             print(f"{file}: {_described(file)}")
