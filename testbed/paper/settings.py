@@ -259,7 +259,7 @@ def locate(name: str) -> Path:
 def loads(text: str, name: str = "<paper>") -> Paper:
     """Read one file's text. ScenarioErrors with everything that is wrong."""
     tree, problems = parse(text, name)
-    at = At(name, problems)
+    at = At(problems)
     found: Paper | None = None
     with contextlib.suppress(ReportedError):
         found = _kind(tree, at).read(tree, at)
