@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from time import process_time
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -41,7 +42,7 @@ class CostRow:
     Attributes:
         samples: images of the client; one local epoch over them.
         steps: optimiser steps that this takes.
-        train_s, compress_s, decompress_s, average_s: wall-clock seconds on one core.
+        train_s, compress_s, decompress_s, average_s: CPU seconds on one core.
     """
 
     training: str
@@ -89,17 +90,19 @@ def _round(training: Training, task: TrainTask, samples: int, repeat: int, size:
     assert task.images is not None
     assert task.labels is not None
     mine = replace(task, images=task.images[:samples], labels=task.labels[:samples])
-    result, train_s = timed(partial(train_client, mine))
+    result, train_s = timed(partial(train_client, mine), process_time)
     raw, rows = fedsz.update_bytes(result.state), []
-    _, average_s = timed(partial(fedavg, [(result.state, samples)]))
+    _, average_s = timed(partial(fedavg, [(result.state, samples)]), process_time)
     arms = size.arms if repeat % 2 == 0 else tuple(reversed(size.arms))
     for arm in arms:
         bound = ErrorBound("REL", bound_of(arm).value)
         compress = partial(fedsz.compress, result.state, bound, codec=arm.codec, lossless=DEFAULT_LOSSLESS)
         if not repeat and samples == size.samples[0]:
             fedsz.decompress(compress(), max_bytes=2 * raw + (1 << 20))  # warms up
-        payload, compress_s = timed(compress)
-        _, decompress_s = timed(partial(fedsz.decompress, payload, max_bytes=2 * raw + (1 << 20)))
+        payload, compress_s = timed(compress, process_time)
+        _, decompress_s = timed(
+            partial(fedsz.decompress, payload, max_bytes=2 * raw + (1 << 20)), process_time
+        )
         rows.append(
             CostRow(
                 training.name, min(samples, len(task.labels)), result.steps, arm.codec, bound.value, repeat,
@@ -131,7 +134,7 @@ def outcome(rows: list[CostRow], missing: tuple[str, ...] = ()) -> Outcome:
     )
     repeats = len({row.repeat for row in rows})
     table = Table(
-        f"Cost of compression in a round without network, one core, {repeats} repeats",
+        f"Cost of compression in a round without network, CPU seconds on one core, {repeats} repeats",
         ("training", "samples", "steps", "codec", "train (s)", "t_C (s)", "t_D (s)", "share, mean [95 %]"),
         cells,
     )
