@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from testbed.pairing import RAW
 from testbed.paper import accuracy
 from testbed.paper.accuracy import Difference, Run
 from testbed.paper.figures import bound_axes, look_of
@@ -112,7 +111,7 @@ def figure(found: list[Difference], theme: Theme = PAPER) -> Figure:
             axes.set_yscale("symlog", linthresh=2.0)
             axes.yaxis.set_major_formatter("{x:g}")
             axes.set_title(training.replace(", ", "\n"))
-        grid[0][0].set_ylabel(f"accuracy less that of {RAW} compression\n(points; grey: the paper's 0.5)")
+        grid[0][0].set_ylabel("accuracy less that without compression\n(points; grey: the paper's 0.5)")
         labels: dict[str, Any] = {}
         for axes in grid[0]:
             handles, names_of = axes.get_legend_handles_labels()

@@ -269,7 +269,7 @@ def figure(gains: list[Gain], theme: Theme = PAPER) -> Figure:
     bands = -(-len(panels) // columns)
     with drawn(theme):
         drawing = Figure(figsize=(max(5.6, 3.7 * columns), 3.2 * bands + 0.5), layout="constrained")
-        grid = drawing.subplots(bands, columns, squeeze=False, sharex=True, sharey=True)
+        grid = drawing.subplots(bands, columns, squeeze=False, sharey=True)
         for axes in grid.flat[len(panels) :]:
             axes.set_visible(False)
         for axes, (model, device) in zip(grid.flat, panels, strict=False):
