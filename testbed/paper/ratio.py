@@ -114,7 +114,9 @@ def outcome(rows: list[RatioRow], missing: tuple[str, ...] = ()) -> Outcome:
             by_bound = [[row.ratio for row in mine if row.bound == bound] for bound in bounds]
             if mine:
                 name = f"{codec}, given the last model" if reference else codec
-                cells.append((training, name, *(interval_text(values) if values else "-" for values in by_bound)))
+                cells.append(
+                    (training, name, *(interval_text(values) if values else "-" for values in by_bound))
+                )
     table = Table(
         "Compression ratio of the whole state, mean over seeds [95 % interval]",
         ("training", "codec", *(f"{bound:g}" for bound in bounds)),
