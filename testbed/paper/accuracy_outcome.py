@@ -93,6 +93,7 @@ def figure(found: list[Difference], theme: Theme = PAPER) -> Figure:
         drawing = Figure(figsize=(max(5.6, 3.9 * len(trainings)), 3.9), layout="constrained")
         grid = drawing.subplots(1, len(trainings), squeeze=False)
         for axes, training in zip(grid[0], trainings, strict=True):
+            bound_axes(axes, {one.bound for one in found})
             for number, (kind, name) in enumerate(names.items()):
                 mine = [d for d in found if d.training == training and (d.codec, d.once) == kind]
                 if not mine:
@@ -106,7 +107,6 @@ def figure(found: list[Difference], theme: Theme = PAPER) -> Figure:
                     marker=style.marker, linestyle=style.dashes, markersize=4.5, linewidth=1.2, capsize=2,
                     label=name,
                 )  # fmt: skip
-            bound_axes(axes)
             axes.axhspan(-accuracy.LIMIT, accuracy.LIMIT, color=theme.faint, alpha=0.6, zorder=0)
             axes.set_yscale("symlog", linthresh=2.0)
             axes.yaxis.set_major_formatter("{x:g}")

@@ -23,7 +23,7 @@ from testbed.learning.federation import model_spec, tasks, with_samples
 from testbed.learning.models import initial_state
 from testbed.learning.seeds import Seeds
 from testbed.learning.training import TrainTask, train_client
-from testbed.paper.figures import look_of, plain_log
+from testbed.paper.figures import look_of, plain_log, spread
 from testbed.paper.learner import Found, Training
 from testbed.paper.outcome import Outcome, Table, Verdict, interval_text, mean_interval
 from testbed.paper.settings import Cost, bound_of
@@ -195,11 +195,10 @@ def figure(rows: list[CostRow], theme: Theme = PAPER) -> Figure:
                 mine = [r for r in rows if r.training == training and f"{r.codec} {r.bound:g}" == name]
                 samples = sorted({row.samples for row in mine})
                 shares = [[row.share for row in mine if row.samples == count] for count in samples]
-                means = np.array([np.mean(one) for one in shares])
-                spread = [means - [min(s) for s in shares], np.array([max(s) for s in shares]) - means]
+                means, bars = spread(shares)
                 style = look[name]
                 axes.errorbar(
-                    samples, means, yerr=spread, color=style.colour, marker=style.marker,
+                    samples, means, yerr=bars, color=style.colour, marker=style.marker,
                     linestyle=style.dashes, markersize=4.5, linewidth=1.3, label=name,
                 )  # fmt: skip
             axes.axhline(LIMIT, color=theme.ink, linewidth=1, linestyle=(0, (2, 2)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -17,9 +17,13 @@ def look_of(names: Sequence[str], theme: Theme) -> dict[str, Look]:
     return {used.id: look for used, look in found.items()}
 
 
-def bound_axes(axes: Axes) -> None:
-    """A logarithmic axis of relative bounds, coarse bounds right, as fractions of ten."""
+def bound_axes(axes: Axes, bounds: Collection[float]) -> None:
+    """A logarithmic axis of relative *bounds*, coarse ones right; to be called before anything is drawn.
+
+    Its limits are set, as one bound alone gives an axis nothing to choose them by.
+    """
     axes.set_xscale("log")
+    axes.set_xlim(min(bounds) / 1.8, max(bounds) * 1.8)
     axes.set_xlabel("relative error bound")
     axes.grid(visible=True, which="major")
 
@@ -31,3 +35,12 @@ def plain_log(axes: Axes, which: str) -> None:
             axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axis.set_minor_formatter(NullFormatter())
+
+
+def spread(groups: Sequence[Sequence[float]]) -> tuple[list[float], list[list[float]]]:
+    """Mean of each group, and how far its least and its largest value lie from it, as error bars take it."""
+    means = [sum(group) / len(group) for group in groups]
+    # A mean of equal values may lie a rounding beyond them.
+    below = [max(0.0, mean - min(group)) for mean, group in zip(means, groups, strict=True)]
+    above = [max(0.0, max(group) - mean) for mean, group in zip(means, groups, strict=True)]
+    return means, [below, above]

@@ -13,7 +13,7 @@ import fedsz
 from fedsz import ErrorBound, registry
 from testbed.coding import DEFAULT_LOSSLESS, compare
 from testbed.paper import kept
-from testbed.paper.figures import bound_axes, look_of
+from testbed.paper.figures import bound_axes, look_of, spread
 from testbed.paper.kept import plan_hash
 from testbed.paper.learner import Found, State, Training, interleaved
 from testbed.paper.outcome import Outcome, Table, Verdict, interval_text, mean_interval
@@ -187,23 +187,19 @@ def figure(rows: list[RatioRow], theme: Theme = PAPER) -> Figure:
         drawing = Figure(figsize=(max(5.6, 3.9 * len(trainings)), 4.2), layout="constrained")
         grid = drawing.subplots(1, len(trainings), squeeze=False, sharey=True)
         for axes, training in zip(grid[0], trainings, strict=True):
+            bound_axes(axes, {row.bound for row in rows})
             for kind, name in names.items():
                 mine = [r for r in rows if r.training == training and (r.codec, r.reference) == kind]
                 bounds = sorted({row.bound for row in mine})
                 values = [[row.ratio for row in mine if row.bound == bound] for bound in bounds]
                 if not mine:
                     continue
-                means = np.array([np.mean(one) for one in values])
-                spread = [
-                    means - [min(one) for one in values],
-                    np.array([max(one) for one in values]) - means,
-                ]
+                means, bars = spread(values)
                 style = look[name]
                 axes.errorbar(
-                    bounds, means, yerr=spread, color=style.colour, marker=style.marker, linestyle=style.dashes,
+                    bounds, means, yerr=bars, color=style.colour, marker=style.marker, linestyle=style.dashes,
                     markersize=4.5, linewidth=1.3, label=name,
                 )  # fmt: skip
-            bound_axes(axes)
             axes.set_yscale("log")
             axes.set_title(training.replace(", ", "\n"))
             if PAPER_BOUND in {row.bound for row in rows}:
