@@ -12,6 +12,7 @@ ALLOWED = {
     "netem/ledger.py": "ages of files, which the file system gives in that clock",
     "testbed/bench.py": "when a bench was run, for people",
     "testbed/manifest.py": "when a run began, for people",
+    "testbed/paper/outcome.py": "when an experiment was run, for people",
     "testbed/sweep.py": "the name of a result folder",
 }
 # Calls that read a clock which a time server, or a user, may set while we measure.
