@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -54,10 +55,13 @@ def wire() -> Iterator[tuple[SharedTrafficControl, int]]:
 
 
 def packets(control: SharedTrafficControl, ifindex: int) -> dict[int, int]:
-    """Packets that left through each member's queue, by member."""
-    sent = {
-        state.handle: state.packets for state in control.queues([ifindex])[ifindex] if state.kind == "tbf"
-    }
+    """Packets that left through each member's queue, by member; waits until none is on its way through."""
+    for _ in range(500):
+        states = [state for state in control.queues([ifindex])[ifindex] if state.kind == "tbf"]
+        if not any(state.backlog_packets for state in states):
+            break
+        time.sleep(0.01)
+    sent = {state.handle: state.packets for state in states}
     return {member: sent[cutter_handle(member)] for member in MEMBERS}
 
 
