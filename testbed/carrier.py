@@ -18,6 +18,7 @@ from netem.probe import ProbeRow
 from netem.real_time import real_time
 from netem.sampling import Strain
 from netem.tcp import CONGESTION_CONTROLS, CongestionControl
+from testbed.busy_period import expected_flows
 from testbed.clock import EmulatedEnvironment, ModelledEnvironment
 from testbed.dilation import RoundDilation, TruthfulRange, usable
 from testbed.fidelity import TransferCheck
@@ -32,7 +33,7 @@ class Played:
     """A round that was played.
 
     Attributes:
-        dilation: emulated seconds per wall second of the uploads; *because* says what limited it.
+        dilation: smallest k, emulated seconds per wall second, of any upload; *because* says what limited it.
         transfer_wall_s: wall-clock seconds with at least one flow in flight.
         untrusted: client -> why its row must not be believed.
         checks: every emulated transfer beside the same one over modelled links.
@@ -157,13 +158,17 @@ class MininetCarrier:
         asked = scenario.network.dilation
         dilation = RoundDilation(
             topology,
-            plans,
+            expected_flows(topology, _foreseen(scenario, plans, started_s)),
             self._host,
             lambda k: self._shape(topology, k, started_s + env.now),
             fixed=None if asked == "auto" else asked,
         )
-        names = [plan.client for plan in plans]
-        probes = self._gate.probe(topology, names, _legs(dilation)) if self._gate else []
+        probes = [
+            row
+            for direction, k, clients in dilation.legs()
+            if self._gate
+            for row in self._gate.probe(topology, clients, [Leg(direction, k)])
+        ]
         self.network.prepare(
             payload
             for plan in plans
@@ -178,7 +183,9 @@ class MininetCarrier:
         strain = self._gate.end() if self._gate else None
         digests = self.network.digests()
         expected = modelled_seconds(outcome, modelled_network(scenario, started_s))
-        judge = Judge(topology, scenario.network.congestion_control, self._host, self._gate, strain)
+        judge = Judge(
+            topology, scenario.network.congestion_control, self._host, dilation.beside, self._gate, strain
+        )
         untrusted, checks = judge.round(outcome, expected)
         arrived = {
             client.client: digests.get(client.uplink.flow.flow_id, "")
@@ -197,10 +204,10 @@ class MininetCarrier:
             self.network.reshape(topology, k, trace_from_s=self._wall() - at_s / k)
 
 
-def _legs(dilation: RoundDilation) -> list[Leg]:
-    """What transfers the round may make, as far as can be told before."""
-    legs = [Leg("downlink", dilation.downlink.k), Leg("uplink", dilation.uplink.k)]
-    return legs if dilation.apart else [*legs, Leg("uplink", dilation.downlink.k)]
+def _foreseen(scenario: Scenario, plans: Sequence[ClientPlan], started_s: float) -> RoundOutcome:
+    """The round over modelled links, with every upload that there may be: nobody is too late."""
+    with modelled_network(scenario, started_s) as network:
+        return run_round(ModelledEnvironment(network), [plan.sized() for plan in plans], aggregate_s=0.0)
 
 
 def modelled_network(scenario: Scenario, started_s: float = 0.0) -> ModelNetwork:

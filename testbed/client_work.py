@@ -107,7 +107,7 @@ def row_of(
         trusted=not because,
         untrusted_because=because,
         engine=engine,
-        dilation=played.dilation,
+        dilation=outcome.uplink.dilation if outcome.uplink else played.dilation,
         uplink_rate_bps=fleet.uplink.rate_bps,
         downlink_rate_bps=fleet.downlink.rate_bps,
         codec=work.codec,

@@ -1,4 +1,4 @@
-"""How much faster than the scenario's links the host's links shall run in one round.
+"""How much faster than the scenario's links the host's links shall run while packets fly.
 
 Dilation k runs links at k times their rate and a k-th of their delay and multiplies measured time by k. Above 1 it
 saves waiting at low rates; below 1 it makes rates that the host cannot shape, or cannot carry for all clients at once,
@@ -8,14 +8,14 @@ measurable at all, and stretches transfers that would be over before a clock can
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from netem.flow import Direction, FlowRequest
 from netem.host_range import DURATIONS_S, HostRange
 from netem.link import HIGHEST_RATE_BPS, LinkSpec, Topology
-from testbed.round import ClientPlan
+from testbed.busy_period import ExpectedFlow, busy_periods
 
 
 @dataclass(frozen=True)
@@ -60,116 +60,128 @@ class Dilation:
 
 
 class RoundDilation:
-    """Chooses k for one round: one for its uploads, another for its downloads.
-
-    Where a fast client's upload may begin while a slow one still downloads, both must suit one k.
+    """Chooses k for one round: one for every busy period, as k can only change while nothing is in flight.
 
     Args:
-        fixed: k for everything, as a scenario may ask; None to choose the largest at which every transfer of *plans*
-            stays inside *host*'s truthful range.
+        flows: the transfers expected (`testbed.busy_period`).
+        host: where links are truthful; k is the largest at which every transfer of a busy period stays inside.
         reshape: brings the links to another k.
-
-    Attributes:
-        apart: all downloads are expected to be over before the first upload begins, or one k serves both.
+        fixed: k for everything, as a scenario may ask; None to choose.
     """
 
     def __init__(
         self,
         topology: Topology,
-        plans: Sequence[ClientPlan],
+        flows: Sequence[ExpectedFlow],
         host: TruthfulRange,
         reshape: Callable[[float], None],
         fixed: float | None = None,
     ) -> None:
-        if fixed is None:
-            self.uplink = choose(topology, plans, host, ("uplink",))
-            traced = any(
-                top_bps(link.downlink) != link.downlink.rate_bps for link in topology.clients.values()
-            )
-            self.apart = not traced and (
-                _latest_download_s(topology, plans) * _APART < _earliest_upload_s(topology, plans)
-            )
-            self.downlink = choose(
-                topology, plans, host, ("downlink",) if self.apart else ("uplink", "downlink")
-            )
-        else:
-            self.uplink = self.downlink = Dilation(fixed, "given in the scenario")
-            self.apart = True
+        self._topology, self._flows, self._host, self._fixed = topology, flows, host, fixed
         self._reshape = reshape
+        periods = [flows] if fixed is not None else busy_periods(flows)
+        self._periods = [(period, self._choose(period)) for period in periods]
+        self._of = {
+            (flow.client, flow.direction): (period, chosen)
+            for period, chosen in self._periods
+            for flow in period
+        }
 
     def __call__(self, request: FlowRequest) -> float:
         """The k at which *request*, which ends a silence, and what may follow it run; the links are there by then."""
-        # All downloads start together at the beginning of the round, so a silence that an upload ends is behind them.
-        chosen = self.downlink if request.direction == "downlink" else self.uplink
-        self._reshape(chosen.k)
-        return chosen.k
+        k = self.of(request.client, request.direction).k
+        self._reshape(k)
+        return k
+
+    def of(self, client: str, direction: Direction) -> Dilation:
+        """The k of one transfer; of one that nobody expected, the k that suits the whole round."""
+        found = self._of.get((client, direction))
+        return found[1] if found else self._choose(self._flows)
+
+    def beside(self, client: str, direction: Direction) -> tuple[str, ...]:
+        """The clients whose transfers in this direction may meet this one, itself among them."""
+        period, _ = self._of.get((client, direction), ((), None))
+        return tuple(flow.client for flow in period if flow.direction == direction) or (client,)
+
+    def legs(self) -> Iterator[tuple[Direction, float, tuple[str, ...]]]:
+        """What links will be used for: direction, k, and the clients that may send at the same time."""
+        for period, chosen in self._periods:
+            for direction in dict.fromkeys(flow.direction for flow in period):
+                yield (
+                    direction,
+                    chosen.k,
+                    tuple(flow.client for flow in period if flow.direction == direction),
+                )
+
+    @property
+    def uplink(self) -> Dilation:
+        """The smallest k of any upload."""
+        chosen = [
+            dilation
+            for period, dilation in self._periods
+            if any(flow.direction == "uplink" for flow in period)
+        ]
+        return min(chosen or [self._choose(self._flows)], key=lambda dilation: dilation.k)
+
+    def _choose(self, flows: Sequence[ExpectedFlow]) -> Dilation:
+        if self._fixed is not None:
+            return Dilation(self._fixed, "given in the scenario")
+        return choose(self._topology, flows, self._host)
 
 
-# Downloads are expected to be over by this much before the first upload; estimates are for links without surprises.
-_APART = 1.25
-
-
-def _alone_s(topology: Topology, plan: ClientPlan) -> float:
-    """How long one client's download takes when nobody else's does."""
-    rate = min(topology.clients[plan.client].downlink.rate_bps, topology.server.uplink.rate_bps)
-    return 8 * _size(plan.downlink) / rate + topology.clients[plan.client].downlink.delay_s
-
-
-def _latest_download_s(topology: Topology, plans: Sequence[ClientPlan]) -> float:
-    """By when all downloads are over at the latest: one after the other through the server's link, then the slowest."""
-    shared_s = sum(8 * _size(plan.downlink) for plan in plans) / topology.server.uplink.rate_bps
-    return shared_s + max(plan.pack_s + _alone_s(topology, plan) for plan in plans)
-
-
-def _earliest_upload_s(topology: Topology, plans: Sequence[ClientPlan]) -> float:
-    """When the first upload begins, at the earliest."""
-    return min(
-        plan.pack_s + _alone_s(topology, plan) + plan.unpack_s + plan.train_s + plan.compress_s
-        for plan in plans
-    )
-
-
-def _size(payload: bytes | int) -> int:
-    return payload if isinstance(payload, int) else len(payload)
-
-
-def choose(
-    topology: Topology, plans: Iterable[ClientPlan], host: TruthfulRange, directions: Iterable[Direction]
-) -> Dilation:
-    """The largest k at which every transfer of *plans* in *directions* stays inside *host*'s truthful range."""
-    wanted = tuple(directions)
-    plans = list(plans)
+def choose(topology: Topology, flows: Sequence[ExpectedFlow], host: TruthfulRange) -> Dilation:
+    """The largest k at which each of *flows*, and all that fly together, stay inside *host*'s truthful range."""
     k, because = host.longest_k, f"the largest dilation in use ({host.longest_k:g})"
     fastest_bps = max(top_bps(topology.server.uplink), top_bps(topology.server.downlink))
-    if HIGHEST_RATE_BPS / fastest_bps < k:
-        k, because = (
-            HIGHEST_RATE_BPS / fastest_bps,
-            "the server's link, at the highest rate that can be asked for",
-        )
-    for direction in wanted:
-        shared = topology.server.downlink if direction == "uplink" else topology.server.uplink
-        total = 0.0
-        for plan in plans:
-            link: LinkSpec = getattr(topology.clients[plan.client], direction)
-            payload: bytes | int = getattr(plan, direction)
-            size = _size(payload)
-            rate = min(top_bps(link), top_bps(shared))
-            total += rate
-            for limit, reason in (
-                (host.link_bps / top_bps(link), f"the {direction} of {plan.client}, the fastest link in use"),
-                (
-                    _step_s(link) / host.shortest_s,
-                    f"the {direction} of {plan.client}, whose rate changes soonest",
-                ),
-                (
-                    8 * size / rate / host.shortest_s,
-                    f"the {direction} of {plan.client}, the shortest transfer",
-                ),
-                (host.total_bps / min(total, top_bps(shared)), f"the sum of all {direction}s"),
-            ):
-                if 0 < limit < k:
-                    k, because = limit, reason
+    for limit, reason in (
+        (HIGHEST_RATE_BPS / fastest_bps, "the server's link, at the highest rate that can be asked for"),
+        *(found for flow in flows for found in _limits(topology, flow, host)),
+        (host.total_bps / (_most_bps(topology, flows) or math.inf), "the sum of what flies together"),
+    ):
+        if 0 < limit < k:
+            k, because = limit, reason
     return Dilation(k, because)
+
+
+def _limits(topology: Topology, flow: ExpectedFlow, host: TruthfulRange) -> Iterator[tuple[float, str]]:
+    link, rate_bps = _link(topology, flow), _rate_bps(topology, flow)
+    whose = f"the {flow.direction} of {flow.client}"
+    yield host.link_bps / top_bps(link), f"{whose}, the fastest link in use"
+    yield _step_s(link) / host.shortest_s, f"{whose}, whose rate changes soonest"
+    yield 8 * flow.size / rate_bps / host.shortest_s, f"{whose}, the shortest transfer"
+
+
+def _most_bps(topology: Topology, flows: Iterable[ExpectedFlow]) -> float:
+    """The highest rate at which all flows together may move bytes at any one time."""
+    changes = [
+        change
+        for flow in flows
+        for rate_bps in [_rate_bps(topology, flow)]
+        for change in (
+            (flow.earliest_s, 0, flow.direction, rate_bps),
+            (flow.latest_s, 1, flow.direction, -rate_bps),
+        )
+    ]
+    shared_bps = {
+        "uplink": top_bps(topology.server.downlink),
+        "downlink": top_bps(topology.server.uplink),
+    }
+    now_bps = dict.fromkeys(shared_bps, 0.0)
+    most_bps = 0.0
+    for _, _, direction, rate_bps in sorted(changes):
+        now_bps[direction] += rate_bps
+        most_bps = max(most_bps, sum(min(now_bps[way], shared_bps[way]) for way in shared_bps))
+    return most_bps
+
+
+def _link(topology: Topology, flow: ExpectedFlow) -> LinkSpec:
+    link: LinkSpec = getattr(topology.clients[flow.client], flow.direction)
+    return link
+
+
+def _rate_bps(topology: Topology, flow: ExpectedFlow) -> float:
+    shared = topology.server.downlink if flow.direction == "uplink" else topology.server.uplink
+    return min(top_bps(_link(topology, flow)), top_bps(shared))
 
 
 def top_bps(link: LinkSpec) -> float:

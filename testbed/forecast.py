@@ -15,6 +15,7 @@ import numpy as np
 
 import fedsz
 from devices.profile import DeviceProfile
+from testbed.busy_period import expected_flows
 from testbed.carrier import ModelCarrier
 from testbed.cells import Cell
 from testbed.coding import DEFAULT_LOSSLESS, State
@@ -118,7 +119,7 @@ def forecast(scenario: Scenario, *, keep_payloads: bool = False) -> Forecast:
             times = filled.learning.rounds
             cell_s = times * outcome.round_s
             if filled.network.engine == "mininet":
-                transfers_s += times * _wall_s(filled, plans, outcome)
+                transfers_s += times * _wall_s(filled, outcome)
             begun = [(name, number) for name in names for number in range(times)]
         emulated_s += cell_s
         rounds += len(begun)
@@ -204,19 +205,23 @@ def _plan(name: str, device: DeviceProfile, raw: int, coding: _Coding, train_s: 
     )
 
 
-def _wall_s(scenario: Scenario, plans: list[ClientPlan], outcome: RoundOutcome) -> float:
-    """Wall seconds with packets in flight: downloads, then uploads, each at its dilation; overlaps are ignored."""
-    asked = scenario.network.dilation
+def _wall_s(scenario: Scenario, outcome: RoundOutcome) -> float:
+    """Wall seconds with packets in flight, each busy period at its dilation."""
+    asked, topology = scenario.network.dilation, scenario.topology()
     dilation = RoundDilation(
-        scenario.topology(), plans, TruthfulRange(), lambda _: None, None if asked == "auto" else asked
+        topology,
+        expected_flows(topology, outcome),
+        TruthfulRange(),
+        lambda _: None,
+        None if asked == "auto" else asked,
     )
-    wall_s = 0.0
-    for part, k in (("downlink", dilation.downlink.k), ("uplink", dilation.uplink.k)):
-        reach_s = 0.0
-        spans = sorted(
-            (start, end) for client in outcome.clients for p, start, end in client.spans if p == part
-        )
-        for start, end in spans:
-            wall_s += max(end - max(start, reach_s), 0.0) / k
-            reach_s = max(reach_s, end)
+    wall_s = reach_s = 0.0
+    spans = sorted(
+        (seen.started_s, seen.finished_s, dilation.of(client.client, direction).k)
+        for client in outcome.clients
+        for direction, seen in client.transfers()
+    )
+    for start, end, k in spans:
+        wall_s += max(end - max(start, reach_s), 0.0) / k
+        reach_s = max(reach_s, end)
     return wall_s

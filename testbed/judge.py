@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from netem.flow import Direction, FlowRequest
@@ -36,14 +36,10 @@ def modelled_seconds(outcome: RoundOutcome, network: ModelNetwork) -> dict[tuple
     """
     flows: list[tuple[float, str, Direction, int]] = []
     for client in outcome.clients:
-        pairs: tuple[tuple[Direction, Transfer | None], ...] = (
-            ("downlink", client.downlink),
-            ("uplink", client.uplink),
-        )
         flows += [
             (seen.started_s + seen.start_lag_s, client.client, direction, seen.flow.payload_bytes)
-            for direction, seen in pairs
-            if seen is not None and seen.flow.payload_bytes
+            for direction, seen in client.transfers()
+            if seen.flow.payload_bytes
         ]
     flows.sort()
     for number, (at_s, client_name, direction, size) in enumerate(flows):
@@ -60,6 +56,7 @@ class Judge:
     """Judges the rounds of one topology.
 
     Attributes:
+        beside: the clients whose transfers may meet this client's in this direction, itself among them.
         gate: knows which links failed their probes; None where none was made.
         strain: what the host was up to during the round.
     """
@@ -67,6 +64,7 @@ class Judge:
     topology: Topology
     congestion_control: str
     host: TruthfulRange
+    beside: Callable[[str, Direction], Sequence[str]]
     gate: Gate | None = None
     strain: Strain | None = None
 
@@ -80,17 +78,12 @@ class Judge:
         """
         untrusted: dict[str, str] = {}
         checks: list[TransferCheck] = []
-        names = [client.client for client in outcome.clients]
         for client in outcome.clients:
-            pairs: tuple[tuple[Direction, Transfer | None], ...] = (
-                ("downlink", client.downlink),
-                ("uplink", client.uplink),
-            )
-            for direction, seen in pairs:
+            for direction, seen in client.transfers():
                 model_s = expected_s.get((client.client, direction))
-                if seen is None or model_s is None or not seen.ok:
+                if model_s is None or not seen.ok:
                     continue
-                why = self._disbelieved(seen, model_s, names, client.client, direction)
+                why = self._disbelieved(seen, model_s, client.client, direction)
                 if why:
                     untrusted.setdefault(client.client, why)
                 link = path(self.topology, client.client, direction)[0]
@@ -100,9 +93,7 @@ class Judge:
                 )
         return untrusted, checks
 
-    def _disbelieved(
-        self, seen: Transfer, model_s: float, names: list[str], client: str, direction: Direction
-    ) -> str:
+    def _disbelieved(self, seen: Transfer, model_s: float, client: str, direction: Direction) -> str:
         ways = path(self.topology, client, direction)
         why = self._out_of_band(seen, model_s, ways)
         if why:
@@ -110,7 +101,9 @@ class Judge:
             meanwhile = "".join(f"; {text}" for text in (*self._held_up(), *remarks) if text)
             return f"{direction} {why}{meanwhile}"
         if self.gate and (
-            doubt := self.gate.doubt(self.topology, names, client, Leg(direction, seen.dilation))
+            doubt := self.gate.doubt(
+                self.topology, self.beside(client, direction), client, Leg(direction, seen.dilation)
+            )
         ):
             return f"{direction} {doubt}"
         return "; ".join(self.strain.reasons) if self.strain else ""

@@ -6,13 +6,14 @@ measured length and for flows of whichever engine the environment drives.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import simpy
 from simpy.events import Event
 
+from netem.flow import Direction
 from testbed.clock import FlowEnvironment, Transfer, TransferEvent
 
 Process = Generator[Any, Any, None]
@@ -79,6 +80,13 @@ class ClientOutcome:
     reason: str = ""
     downlink: Transfer | None = None
     uplink: Transfer | None = None
+
+    def transfers(self) -> Iterator[tuple[Direction, Transfer]]:
+        """What has been sent, in order."""
+        if self.downlink is not None:
+            yield "downlink", self.downlink
+        if self.uplink is not None:
+            yield "uplink", self.uplink
 
 
 class Split:

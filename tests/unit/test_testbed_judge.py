@@ -32,7 +32,12 @@ def outcome(uplink: Transfer) -> RoundOutcome:
 def judge(uplink: LinkSpec | None = None, **changes: Any) -> Judge:
     access = AccessLink(uplink or LinkSpec(10e6), LinkSpec(10e6))
     wide = AccessLink(LinkSpec(1e9), LinkSpec(1e9))
-    values = {"congestion_control": "cubic", "host": TruthfulRange(), "strain": CLEAN} | changes
+    values = {
+        "congestion_control": "cubic",
+        "host": TruthfulRange(),
+        "beside": lambda client, direction: ["a"],
+        "strain": CLEAN,
+    } | changes
     return Judge(Topology(wide, {"a": access}), **values)
 
 
