@@ -20,6 +20,7 @@ from testbed.estimate import ENOUGH_REPEATS, LEVEL, RESAMPLES
 from testbed.pairing import setting
 from testbed.results import Run
 from testbed.row import CodecUsed, Row
+from testbed.setting import setting_text
 from testbed.split import codec_name
 
 SCHEMA = 1
@@ -196,9 +197,8 @@ def table(found: Comparison) -> Table:
     for heading in ("fleet", "codec", "uplink", "pairs", *known):
         shown.add_column(heading, justify="left" if heading in ("fleet", "codec") else "right")
     for group in found.groups:
-        rest = "".join(f", {axis} {value}" for axis, value in group.setting.items())
         shown.add_row(
-            group.fleet + rest,
+            ", ".join(filter(None, (group.fleet, setting_text(group.setting.items())))),
             codec_name(group.codec),
             format_rate(group.rate_bps, 3),
             str(group.differences["round_s"].pairs),

@@ -11,6 +11,7 @@ from rich.table import Table
 from netem.units import format_rate
 from testbed.pairing import setting
 from testbed.record import Row
+from testbed.setting import setting_text
 
 # How near a dilated transfer comes to the undilated one.
 GOAL = 0.02
@@ -51,7 +52,7 @@ def points(dilated: Sequence[Row], undilated: Sequence[Row]) -> list[Point]:
         like = plain.get((row.cell, row.round, row.client))
         if like is None or row.status != "ok":
             continue
-        where = ", ".join(f"{axis} {value}" for axis, value in setting(row.values))
+        where = setting_text(setting(row.values))
         for direction, rate_bps in (
             ("downlink", row.downlink_rate_bps),
             ("uplink", row.uplink_rate_bps),

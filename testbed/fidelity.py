@@ -12,7 +12,7 @@ from typing import Any
 from rich.table import Table
 
 from netem.probe import ProbeRow, probe_row
-from netem.units import format_rate
+from netem.units import format_rate, format_size
 from testbed.clock import Transfer
 from testbed.files import write_derived
 from testbed.record import CellDone, Results
@@ -99,10 +99,16 @@ def points(checks: Sequence[TransferCheck]) -> list[dict[str, Any]]:
             "dilation": f"{min(c.dilation for c in found):.3g} to {max(c.dilation for c in found):.3g}",
             "median difference": f"{statistics.median(c.difference for c in found):+.2%}",
             "worst difference": f"{max((c.difference for c in found), key=abs):+.2%}",
+            "worst trusted": _worst(c.difference for c in found if c.trusted),
             "untrusted": sum(not c.trusted for c in found),
         }
         for (direction, rate), found in sorted(groups.items())
     ]
+
+
+def _worst(differences: Iterable[float]) -> str:
+    worst = max(differences, key=abs, default=None)
+    return "-" if worst is None else f"{worst:+.2%}"
 
 
 def probes(cells: Iterable[CellDone]) -> list[ProbeRow]:
@@ -159,13 +165,20 @@ def host(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         "packets waited for a processor, s": [item.get("packets_waited_s", 0.0) for item in found],
         "packets dropped before any link": shares("softnet_dropped"),
         "packets dropped by links": [sum(item["drops"].values()) for item in found],
-        "fullest queue seen, bytes": [max(item["fullest_bytes"].values(), default=0) for item in found],
         "load": shares("load"),
     }
     for text, values in sums.items():
         rows.append(
             {"watched": text, "median": f"{statistics.median(values):.3g}", "worst": f"{max(values):.3g}"}
         )
+    fullest = [max(item["fullest_bytes"].values(), default=0) for item in found]
+    rows.append(
+        {
+            "watched": "fullest queue seen",
+            "median": format_size(statistics.median_high(fullest), 3),
+            "worst": format_size(max(fullest), 3),
+        }
+    )
     return rows
 
 

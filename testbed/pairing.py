@@ -14,7 +14,7 @@ RAW = "none"
 # What a row's codec says already.
 _CODEC_KEYS = {"codec", "bound"}
 # What a raw round does not depend on, so that one may be the partner of coded rounds that differ in it.
-_CODING_KEYS = {"lossless", "threshold", "names", "by_data", "reference"}
+_CODING_KEYS = {"lossless", "threshold", "names", "by_data", "reference", "policy"}
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,11 @@ from testbed.plot_codec import ratio_figure
 from testbed.plot_rounds import accuracy_figure, timeline_figure
 from testbed.plot_settings import one_rate_each, settings_figure
 from testbed.row import PARTS, CodecUsed, Row
+from testbed.setting import setting_text
 from testbed.split import Quartiles, Summary, summarise
-from testbed.style import PAPER, PART_COLOURS, PART_HATCHES, Look, Theme, drawn, looks
+from testbed.style import COLUMNS, PAPER, PART_COLOURS, PART_HATCHES, Look, Theme, drawn, looks
 
 PNG_DPI = 160
-# More panels beside each other than this get too narrow to read.
-COLUMNS = 3
 # Bars of more rates than this crowd the split; we show them spread evenly over the sweep.
 BAR_RATES = 4
 # Up to this many rates each is a tick of its own: they are what was measured.
@@ -45,8 +44,8 @@ def panels(summaries: Sequence[Summary]) -> dict[Panel, list[Summary]]:
 
 def panel_title(points: Sequence[Summary]) -> str:
     first = points[0]
-    rest = "".join(f"\n{axis} {value}" for axis, value in first.setting)
-    return f"{first.fleet} ({first.device}){rest}"
+    rest = setting_text(first.setting, "\n")
+    return f"{first.fleet} ({first.device})" + (f"\n{rest}" if rest else "")
 
 
 def time_figure(rows: Sequence[Row], found: Sequence[Crossover], theme: Theme = PAPER) -> Figure:
@@ -200,7 +199,13 @@ def split_figure(rows: Sequence[Row], theme: Theme = PAPER) -> Figure:
                 axes.set_title(f"{title}{format_rate(rate, 3)}", fontsize=9.5)
             axes.set_xlabel("seconds a round (mean); every panel has its own scale")
         handles = [_patch(part, theme) for part in PARTS]
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(PARTS), handlelength=1.4)
+        # Beside one column of panels there is no room for all parts in a row.
+        figure.legend(
+            handles=handles,
+            loc="outside lower center",
+            ncols=len(PARTS) if columns > 1 else 4,
+            handlelength=1.4,
+        )
     return figure
 
 

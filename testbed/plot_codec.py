@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -10,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from testbed.row import CodecUsed, Row
-from testbed.style import PAPER, Theme, drawn, looks
+from testbed.style import COLUMNS, PAPER, Theme, drawn, labelled, looks
 
 
 def ratio_figure(rows: Sequence[Row], theme: Theme = PAPER) -> Figure | None:
@@ -26,9 +27,14 @@ def ratio_figure(rows: Sequence[Row], theme: Theme = PAPER) -> Figure | None:
         return None
     look = looks((row.codec for row in rows), theme)
     with drawn(theme):
-        figure = Figure(figsize=(max(5.6, 3.9 * len(groups)), 3.8), layout="constrained")
-        grid = figure.subplots(1, len(groups), squeeze=False, sharey=True, sharex=True)
-        for axes, ((fleet, device), codecs) in zip(grid[0], groups.items(), strict=True):
+        columns = min(len(groups), COLUMNS)
+        bands = math.ceil(len(groups) / columns)
+        figure = Figure(figsize=(max(5.6, 3.9 * columns), 0.4 + 3.4 * bands), layout="constrained")
+        grid = figure.subplots(bands, columns, squeeze=False, sharey=True, sharex=True)
+        for axes in grid.flat[len(groups) :]:
+            axes.set_visible(False)
+        for place, ((fleet, device), codecs) in enumerate(groups.items()):
+            axes = grid[place // columns][place % columns]
             for codec, mine in codecs.items():
                 speeds = np.percentile(
                     [row.update_bytes / row.compress_s / 1e6 for row in mine], [25, 50, 75]
@@ -49,6 +55,7 @@ def ratio_figure(rows: Sequence[Row], theme: Theme = PAPER) -> Figure | None:
             axes.set_title(f"{fleet} ({device})")
             axes.set_xscale("log")
             axes.set_xlabel("compression speed (MB/s)")
+            axes.tick_params(labelbottom=True)  # the panel below may be empty
             axes.grid(visible=True)
             axes.margins(0.15)
             low, high = axes.get_xlim()
@@ -56,8 +63,9 @@ def ratio_figure(rows: Sequence[Row], theme: Theme = PAPER) -> Figure | None:
                 axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axes.xaxis.set_minor_formatter(NullFormatter())
-        grid[0][0].set_ylabel("compression ratio")
+        for axes in grid[:, 0]:
+            axes.set_ylabel("compression ratio")
         grid[0][0].set_ylim(0, 1.12 * grid[0][0].get_ylim()[1])
-        handles, labels = grid[0][0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(handles))
+        named = labelled(grid.flat)
+        figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=len(named))
     return figure

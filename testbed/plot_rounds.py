@@ -11,7 +11,8 @@ from matplotlib.patches import Patch
 from netem.units import format_rate
 from testbed.pairing import without_codec
 from testbed.row import PARTS, CodecUsed, Row
-from testbed.style import PAPER, PART_COLOURS, PART_HATCHES, Theme, drawn, looks
+from testbed.setting import setting_text
+from testbed.style import PAPER, PART_COLOURS, PART_HATCHES, Theme, drawn, labelled, looks
 
 # More clients than this do not get a readable row each; the picture says how many are left out.
 TIMELINE_CLIENTS = 16
@@ -111,12 +112,12 @@ def accuracy_figure(rows: Sequence[Row], theme: Theme = PAPER) -> Figure | None:
                     linestyle=style.dashes,
                     label=style.name,
                 )
-            axes.set_title(", ".join(f"{axis.removesuffix('.rate')} {value}" for axis, value in panel))
+            axes.set_title(setting_text(panel, "\n"))
             axes.set_xlabel("emulated seconds")
             axes.grid(visible=True)
         grid[0][0].set_ylabel("test accuracy (%)")
-        handles, labels = grid[0][0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(handles))
+        named = labelled(grid[0])
+        figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=len(named))
     return figure
 
 

@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 
 from netem.units import format_rate
 from testbed.row import CodecUsed, Row
+from testbed.setting import setting_text
 from testbed.split import Quartiles, Summary, summarise
-from testbed.style import PAPER, Look, Theme, drawn, looks
+from testbed.style import PAPER, Look, Theme, drawn, labelled, looks
 
 # More lines than this are a wall of dots; the table below the picture has all of them.
 LINES = 24
@@ -47,9 +48,8 @@ def settings_figure(rows: Sequence[Row], theme: Theme = PAPER) -> Figure:
             axes.set_xlim(left=0)
             axes.grid(visible=True, axis="x")
             axes.tick_params(axis="y", length=0)
-        handles, labels = part.get_legend_handles_labels()
-        unique = dict(zip(labels, handles, strict=True))
-        figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=len(unique))
+        named = labelled([part])
+        figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=len(named))
     return figure
 
 
@@ -68,5 +68,4 @@ def _sign(axes: Axes, time: Quartiles, height: float, codec: CodecUsed, look: di
 
 
 def _name(fleet: str, setting: tuple[tuple[str, str], ...], rate_bps: float) -> str:
-    rest = "".join(f", {axis.rpartition('.')[2]} {value}" for axis, value in setting)
-    return f"{fleet}, {format_rate(rate_bps, 3)}{rest}"
+    return ", ".join(filter(None, (fleet, format_rate(rate_bps, 3), setting_text(setting))))

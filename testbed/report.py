@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,13 @@ from netem.units import format_rate, format_size
 from testbed.crossover import FILE, Crossover, crossovers, doubt_note, rate_text, read_crossovers
 from testbed.device_record import doubt_of
 from testbed.files import write_derived
-from testbed.markup import PAGE, Html, element, picture, table
+from testbed.markup import PAGE, Html, element, picture, safe, table
 from testbed.plot import figures
 from testbed.record import Results, read_results
 from testbed.report_devices import devices, energy
 from testbed.row import PARTS, Row
 from testbed.scenario_yaml import to_yaml
+from testbed.setting import setting_text
 from testbed.split import codec_name, summarise
 from testbed.tables import estimate_text, nothing_to_compare, seconds_text, share_text
 
@@ -99,6 +100,7 @@ def page(results: Results, found: Sequence[Crossover], fidelity: Any = None) -> 
         *_tables(rows, found),
         *energy(rows),
         *devices(manifest, carried=bool(doubt_note(found))),
+        *_left_out(rows),
         *_fidelity(fidelity),
         *_details(manifest),
         element("footer", "Made from ", element("code", "run.json"), ", ", element("code", "rounds.jsonl"), " and ",
@@ -143,17 +145,16 @@ def _subtitle(manifest: Mapping[str, Any], rows: Sequence[Row]) -> str:
 def _answer(found: Sequence[Crossover], rows: Sequence[Row]) -> list[Html]:
     if not found:
         return [element("p", nothing_to_compare(rows))]
-    groups: dict[tuple[str, str, tuple[tuple[str, str], ...]], list[Crossover]] = {}
-    for item in found:
-        groups.setdefault((item.fleet, item.device, tuple(item.setting.items())), []).append(item)
+    if not any(item.pairs for item in found):
+        return [element("p", _no_pairs(found))]
     cards = []
-    for (fleet, device, setting), mine in groups.items():
-        rest = "".join(f", {axis} {value}" for axis, value in setting)
+    for name in dict.fromkeys((item.fleet, item.device) for item in found):
         lines = []
-        for item in mine:
-            lines += [element("dt", codec_name(item.codec)), element("dd", *_verdict(item))]
+        for item in found:
+            if (item.fleet, item.device) == name:
+                lines += [element("dt", *_what(item)), element("dd", *_verdict(item))]
         cards.append(
-            element("div", element("h2", f"{fleet} ({device}){rest}"), element("dl", *lines), class_="answer")
+            element("div", element("h2", f"{name[0]} ({name[1]})"), element("dl", *lines), class_="answer")
         )
     notes = list(
         dict.fromkeys(
@@ -172,6 +173,24 @@ def _answer(found: Sequence[Crossover], rows: Sequence[Row]) -> list[Html]:
     if any(item.measured.has_interval for item in found):
         intro.append("In brackets the 95 % interval" + (f"; {'; '.join(notes)}." if notes else "."))
     return [element("p", " ".join(intro)), element("div", *cards, class_="answers")]
+
+
+def _no_pairs(found: Sequence[Crossover]) -> str:
+    """Why no codec has an answer, each reason once."""
+    fleets: dict[str, list[str]] = {}
+    for item in found:
+        fleets.setdefault(item.measured.note, []).append(item.fleet)
+    if len(fleets) == 1:
+        return f"No answer: {found[0].measured.note}."
+    reasons = (f"{', '.join(dict.fromkeys(names))}: {note}" for note, names in fleets.items())
+    return f"No answer. {'; '.join(reasons)}."
+
+
+def _what(item: Crossover) -> list[Html]:
+    """The codec, and below it what else was swept."""
+    setting = setting_text(item.setting.items())
+    small = [Html("<br>"), element("small", setting)] if setting else []
+    return [safe(codec_name(item.codec)), *small]
 
 
 def _verdict(item: Crossover) -> list[Html]:
@@ -211,13 +230,9 @@ def _trust(results: Results) -> Html:
         sentences = ["Nothing has been measured yet."]
     elif len(untrusted) == len(rows):
         sentences = [f"None of the {len(rows)} client-rounds may be believed, so there is no answer."]
-    # Reasons that differ only in their figures are one reason.
-    kinds: dict[str, list[str]] = {}
-    for row in untrusted:
-        kinds.setdefault(_NUMBER.sub("#", row.untrusted_because), []).append(row.untrusted_because)
-    for reasons in sorted(kinds.values(), key=len, reverse=True)[:3]:
-        like = "for example, " if len(set(reasons)) > 1 else ""
-        sentences.append(f"Untrusted and left out: {len(reasons)} ({like}{reasons[0]}).")
+    if untrusted:
+        (first, *more) = _reasons(untrusted)
+        sentences.append(f"Untrusted and left out: {len(untrusted)} ({_example(first)}).")
     for status, times in unfinished.items():
         sentences.append(f"{times} {status}.")
     if any(row.engine == "model" for row in rows):
@@ -233,7 +248,32 @@ def _trust(results: Results) -> Html:
         )
     notes = {item for row in rows for item in row.source.values()}
     warn = bool(untrusted or unfinished or not rows or "modelled" in notes)
-    return element("p", " ".join(sentences), class_="trust warn" if warn else "trust")
+    rest = [" ", element("a", "Why others were left out.", href="#left-out")] if untrusted and more else []
+    return element("p", " ".join(sentences), *rest, class_="trust warn" if warn else "trust")
+
+
+def _reasons(untrusted: Sequence[Row]) -> list[list[str]]:
+    """Why rows are not believed, by kind, the most frequent first; reasons that differ only in figures are one kind."""
+    kinds: dict[str, list[str]] = {}
+    for row in untrusted:
+        kinds.setdefault(_NUMBER.sub("#", row.untrusted_because), []).append(row.untrusted_because)
+    return sorted(kinds.values(), key=len, reverse=True)
+
+
+def _example(reasons: Sequence[str]) -> str:
+    return ("for example, " if len(set(reasons)) > 1 else "") + reasons[0]
+
+
+def _left_out(rows: Sequence[Row]) -> list[Html]:
+    """All reasons for which rounds are not believed; nothing where the trust line has the only one."""
+    kinds = _reasons([row for row in rows if not row.trusted])
+    if len(kinds) < 2:
+        return []
+    lines = [[len(reasons), element("span", _example(reasons), class_="wrap")] for reasons in kinds]
+    return [
+        element("h2", "Client-rounds that were left out", id="left-out"),
+        table(["times", "because"], lines, text_columns=2),
+    ]
 
 
 def _pictures(rows: Sequence[Row], found: Sequence[Crossover]) -> list[Html]:
@@ -250,7 +290,7 @@ def _pictures(rows: Sequence[Row], found: Sequence[Crossover]) -> list[Html]:
 
 def _tables(rows: Sequence[Row], found: Sequence[Crossover]) -> list[Html]:
     parts = []
-    if found:
+    if any(item.pairs for item in found):
         parts += [element("h2", "Crossovers"), _crossover_table(found)]
         caption = (
             "Closed form: 8 (S - S') / (t_C + t_D), in payload bits; S, S' are the payloads without and with the "
@@ -275,20 +315,29 @@ def _crossover_table(found: Sequence[Crossover]) -> Html:
         rates = [point.rate_bps for point in item.points]
         body.append(
             [
-                f"{item.fleet} ({item.device})",
-                *([_setting_text(item.setting.items())] if settings else []),
+                element("span", f"{item.fleet} ({item.device})", class_="wrap"),
+                *([element("span", setting_text(item.setting.items()), class_="wrap")] if settings else []),
                 codec_name(item.codec),
                 "-" if item.compression_ratio is None else f"{item.compression_ratio:.2f}",
                 "-" if item.compress_s is None else seconds_text(item.compress_s),
                 "-" if item.decompress_s is None else seconds_text(item.decompress_s),
-                item.at_one_rate or estimate_text(item.measured, rates),
-                estimate_text(item.closed_form, []),
-                estimate_text(item.closed_form_net, []),
+                _two_lines(item.at_one_rate or estimate_text(item.measured, rates)),
+                _two_lines(estimate_text(item.closed_form, [])),
+                _two_lines(estimate_text(item.closed_form_net, [])),
                 item.pairs,
                 item.untrusted + item.failed + item.alone,
             ]
         )
     return table(head, body, text_columns=3 if settings else 2)
+
+
+def _two_lines(text: str) -> Html:
+    """An interval below its value, what a codec is worth below where: the table stays as wide as the page."""
+    first, mark, rest = text.partition(": ") if ": " in text else text.partition(" [")
+    if not mark:
+        return safe(text)
+    below = f"[{rest}" if mark == " [" else rest
+    return element("span", first, Html("<br>"), element("span", below, class_="quiet"))
 
 
 def _split_table(rows: Sequence[Row]) -> Html:
@@ -309,7 +358,7 @@ def _split_table(rows: Sequence[Row]) -> Html:
     body = [
         [
             item.fleet,
-            *([_setting_text(item.setting)] if settings else []),
+            *([setting_text(item.setting)] if settings else []),
             format_rate(item.rate_bps, 3),
             codec_name(item.codec),
             *(seconds_text(item.mean_s[part]) for part in PARTS),
@@ -324,16 +373,14 @@ def _split_table(rows: Sequence[Row]) -> Html:
     return table(head, body, text_columns=4 if settings else 3)
 
 
-def _setting_text(setting: Iterable[tuple[str, str]]) -> str:
-    return ", ".join(f"{axis} {value}" for axis, value in setting)
-
-
 # Tables of `fidelity.json`, in the order of the page: key, title, how many columns are text.
 _FIDELITY = (
     ("links", "Links, probed before their first round (rates as they ran here, dilation included)", 2),
     ("host", "This host while packets flew, over all rounds", 1),
     ("points", "Every transfer against the same transfer over modelled links", 1),
 )
+# Longer tables are folded.
+_LONG = 16
 
 
 def _fidelity(fidelity: Any) -> list[Html]:
@@ -350,7 +397,11 @@ def _fidelity(fidelity: Any) -> list[Html]:
         if isinstance(rows, list) and rows and all(isinstance(row, Mapping) for row in rows):
             head = list(dict.fromkeys(name for row in rows for name in row))
             body = [[_cell(row.get(name, "")) for name in head] for row in rows]
-            parts += [element("h3", title), table(head, body, text_columns=text_columns)]
+            shown = table(head, body, text_columns=text_columns)
+            if len(body) > _LONG:
+                parts.append(element("details", element("summary", title), shown))
+            else:
+                parts += [element("h3", title), shown]
     if len(parts) == 1:
         parts.append(element("pre", json.dumps(fidelity, indent=2, ensure_ascii=False)))
     return parts

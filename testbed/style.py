@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 
 from testbed.row import CodecUsed
 from testbed.split import codec_names
@@ -23,6 +25,9 @@ class Theme:
 
 
 PAPER = Theme(ink="#1a1a1a", faint="#d5d5d5", paper="#ffffff")
+
+# More panels beside each other than this get too narrow to read.
+COLUMNS = 3
 
 # Okabe and Ito's palette, without its yellow, which a thin line on white loses.
 _HUES = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -71,6 +76,15 @@ def looks(codecs: Iterable[CodecUsed], theme: Theme = PAPER) -> dict[CodecUsed, 
         shift = (place + turn) % len(_HUES)
         found[codec] = Look(name, _HUES[place], _MARKERS[shift], _DASHES[shift])
         number += 1
+    return found
+
+
+def labelled(panels: Iterable[Axes]) -> dict[str, Artist]:
+    """What a legend for all of *panels* names: each label once."""
+    found: dict[str, Artist] = {}
+    for axes in panels:
+        handles, labels = axes.get_legend_handles_labels()
+        found |= dict(zip(labels, handles, strict=True))
     return found
 
 

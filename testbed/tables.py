@@ -15,6 +15,7 @@ from netem.units import format_rate
 from testbed.crossover import Crossover, doubt_note, interval_text, rate_text
 from testbed.estimate import Estimate
 from testbed.row import PARTS, Row
+from testbed.setting import setting_text
 from testbed.split import Summary, codec_name, codec_names, summarise
 
 # Rich takes 80 columns where it cannot see a terminal; in a log or a file the split needs more.
@@ -65,8 +66,7 @@ def split_tables(rows: Iterable[Row], width: int = FILE_WIDTH) -> list[Table]:
 
 
 def _title(fleet: str, device: str, setting: Iterable[tuple[str, str]]) -> str:
-    rest = "".join(f", {axis} {value}" for axis, value in setting)
-    return f"{fleet} ({device}){rest}"
+    return ", ".join(filter(None, (f"{fleet} ({device})", setting_text(setting))))
 
 
 def _split_table(summaries: Sequence[Summary]) -> Table:
@@ -75,7 +75,8 @@ def _split_table(summaries: Sequence[Summary]) -> Table:
     table = Table(
         title=f"Where the time of a round goes: {_title(first.fleet, first.device, first.setting)}",
         caption="seconds, means over clients, rounds and repeats; coding: share of the round that compressing and "
-        "decompressing take; bold: least time to compress, send and decompress" + (_ENERGY if energy else ""),
+        "decompressing take; bold: least time to compress, send and decompress; n: client-rounds used (-left out)"
+        + (_ENERGY if energy else ""),
         title_justify="left",
         caption_justify="left",
     )
@@ -105,7 +106,7 @@ def _split_table(summaries: Sequence[Summary]) -> Table:
                 share_text(item.coding_share),
                 *([joules_text(item.energy_j)] if energy else []),
                 ratio,
-                _count(item),
+                _count(item.used, item.untrusted, item.failed),
                 end_section=number == len(here) - 1,
             )
     return table
@@ -144,13 +145,12 @@ def _narrow_split_table(summaries: Sequence[Summary]) -> Table:
         table.add_row(Text(format_rate(rate, 3), style="italic"))
         for item in here:
             style = "bold" if item.used and item.coding_s.median == best else ""
-            left_out = item.untrusted + item.failed
             table.add_row(
                 Text(f"  {names[item.codec]}", style=style),
                 *(_short_seconds(item.mean_s[part]) for part in PARTS),
                 Text(_short_seconds(item.round_s), style=style),
                 "-" if item.compression_ratio is None else f"{item.compression_ratio:.2f}",
-                Text(str(item.used)).append(f" (-{left_out})" if left_out else "", style="yellow"),
+                _count(item.used, item.untrusted, item.failed),
             )
     return table
 
@@ -166,13 +166,12 @@ def _narrow_crossover_table(found: Sequence[Crossover], notes: Sequence[str]) ->
     for title, mine in _by_fleet(found).items():
         table.add_row(Text(title, style="italic"))
         for item in mine:
-            left_out = item.untrusted + item.failed
             table.add_row(
                 f"  {codec_name(item.codec)}",
                 answer_text(item),
                 estimate_text(item.closed_form, [], with_interval=False),
                 "-" if item.compression_ratio is None else f"{item.compression_ratio:.2f}",
-                Text(str(item.pairs)).append(f" (-{left_out})" if left_out else "", style="yellow"),
+                _count(item.pairs, item.untrusted, item.failed),
             )
     return table
 
@@ -187,12 +186,11 @@ def _by_fleet(found: Sequence[Crossover]) -> dict[str, list[Crossover]]:
     return groups
 
 
-def _count(item: Summary) -> Text:
-    text = Text(str(item.used))
-    if item.untrusted:
-        text.append(f" (-{item.untrusted} untrusted)", style="yellow")
-    if item.failed:
-        text.append(f" (-{item.failed} not ok)", style="red")
+def _count(used: int, untrusted: int, failed: int) -> Text:
+    """``12``, or ``10 (-2)``: how many stand behind a figure, and how many were left out."""
+    text = Text(str(used))
+    if untrusted or failed:
+        text.append(f" (-{untrusted + failed})", style="red" if failed else "yellow")
     return text
 
 
@@ -233,6 +231,11 @@ def crossover_table(found: Sequence[Crossover], width: int = FILE_WIDTH) -> Tabl
         caption="\n".join(
             [
                 "[95 % interval]; closed form: 8 (S - S') / (t_C + t_D); net: less the time that raw values take",
+                *(
+                    ["pairs: used (-left out)"]
+                    if any(item.untrusted or item.failed for item in found)
+                    else []
+                ),
                 *notes,
             ],
         ),
@@ -240,9 +243,9 @@ def crossover_table(found: Sequence[Crossover], width: int = FILE_WIDTH) -> Tabl
         caption_justify="left",
     )
     settings = any(item.setting for item in found)
-    table.add_column("fleet (device)", overflow="fold")
+    table.add_column("fleet (device)")
     if settings:
-        table.add_column("setting", overflow="fold")
+        table.add_column("setting")
     table.add_column("codec")
     table.add_column("ratio", justify="right")
     table.add_column("t_C (s)", justify="right")
@@ -250,22 +253,14 @@ def crossover_table(found: Sequence[Crossover], width: int = FILE_WIDTH) -> Tabl
     table.add_column("measured", justify="right", style="bold", no_wrap=True)
     table.add_column("closed form", justify="right", no_wrap=True)
     table.add_column("net", justify="right", no_wrap=True)
-    table.add_column("pairs", justify="right")
+    table.add_column("pairs", justify="right", no_wrap=True)
     fleet = ""
     fleets = list(dict.fromkeys(item.fleet for item in found))
     for item in sorted(found, key=lambda item: fleets.index(item.fleet)):
         title = f"{item.fleet} ({item.device})"
-        setting = ", ".join(
-            f"{axis.removeprefix('compression.')} {value}" for axis, value in item.setting.items()
-        )
-        pairs = Text(str(item.pairs))
-        if item.untrusted:
-            pairs.append(f" (-{item.untrusted} untrusted)", style="yellow")
-        if item.failed:
-            pairs.append(f" (-{item.failed} not ok)", style="red")
         table.add_row(
             title if title != fleet else "",
-            *([setting] if settings else []),
+            *([setting_text(item.setting.items())] if settings else []),
             codec_name(item.codec),
             "-" if item.compression_ratio is None else f"{item.compression_ratio:.2f}",
             "-" if item.compress_s is None else seconds_text(item.compress_s),
@@ -273,7 +268,7 @@ def crossover_table(found: Sequence[Crossover], width: int = FILE_WIDTH) -> Tabl
             answer_text(item),
             estimate_text(item.closed_form, [], with_interval=False),
             estimate_text(item.closed_form_net, [], with_interval=False),
-            pairs,
+            _count(item.pairs, item.untrusted, item.failed),
         )
         fleet = title
     return table

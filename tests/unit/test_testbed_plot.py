@@ -149,8 +149,8 @@ def test_each_kind_of_rounds_has_a_panel_of_its_own_whatever_rates_its_fleets_ha
     ]  # fmt: skip
     (panels,) = [figures(rows, [])["accuracy"].axes]
     assert [axes.get_title(loc="left") for axes in panels] == [
-        "rounds_policy.kind sync",
-        "rounds_policy.kind async",
+        "rounds sync",
+        "rounds async",
     ]
 
 

@@ -168,20 +168,49 @@ def made(folder, rows):
 def test_at_one_rate_the_answer_is_what_compressing_is_worth_there(tmp_path):
     rows = [
         dataclasses.replace(
-            row, cell=100 * take + row.cell, values={"rounds_policy.take": str(take), "codec": row.codec.id}
+            row,
+            cell=100 * (take or 4) + row.cell,
+            values={"rounds_policy.take": str(take), "codec": row.codec.id},
         )
-        for take in (3, 4)
+        for take in (3, None)
         for row in FEW
         if row.uplink_rate_bps == 10e6
     ]
     page = made(tmp_path / "r", rows)
-    assert "rounds_policy.take 3" in page
+    assert "<small>rounds take 3</small>" in page
+    assert "<small>rounds take not set</small>" in page
+    assert page.count('class="answer"') == len(
+        {row.fleet for row in rows}
+    )  # one card a fleet, not one a setting
     assert "pays at 10 Mbit/s" in page
     assert "less a round" in page
     assert "Round time by setting" in page
     assert "Round time over bandwidth" not in page
     (pi, *_) = crossovers(rows)
     assert pi.sentence.startswith("pays at 10 Mbit/s: ")
+
+
+def test_a_run_without_any_pair_gives_the_reason_once_and_no_empty_table(tmp_path):
+    rows = [row for row in FEW if row.codec.id == "sz2"]
+    page = made(tmp_path / "r", rows)
+    assert page.count("no round without compression to compare with") == 1
+    assert "Crossovers</h2>" not in page
+    assert "sooner than raw" not in page
+
+
+def test_all_reasons_for_leaving_rows_out_are_there_and_the_first_is_beside_the_answer(tmp_path):
+    reasons = {1: "late by 12 ms", 2: "late by 13 ms", 3: "no memory"}
+    rows = [
+        dataclasses.replace(row, trusted=False, untrusted_because=reasons[row.cell])
+        if row.cell in reasons
+        else row
+        for row in FEW
+    ]
+    page = made(tmp_path / "r", rows)
+    assert "Untrusted and left out: 12 (for example, late by 12 ms)." in page
+    assert 'href="#left-out"' in page
+    after = page.partition('id="left-out"')[2]
+    assert [after.count(text) for text in ("late by 12 ms", "no memory")] == [1, 1]
 
 
 def test_where_nothing_may_be_believed_the_page_says_so_first(tmp_path):

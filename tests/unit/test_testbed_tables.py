@@ -49,12 +49,12 @@ def test_what_was_left_out_is_said():
         dataclasses.replace(row, trusted=False, untrusted_because="late") if row.cell == 0 else row
         for row in ROWS
     ]
-    assert "8 (-2 untrusted)" in text_of(split_tables(rows)[0])
+    assert "8 (-2)" in text_of(split_tables(rows)[0])
     failed = [
         dataclasses.replace(row, status="failed", reason="oom") if row.cell == 0 else row for row in ROWS
     ]
-    assert "8 (-2 not ok)" in text_of(split_tables(failed)[0])
-    assert "78 (-2 not ok)" in text_of(crossover_table(crossovers(failed)))
+    assert "8 (-2)" in text_of(split_tables(failed)[0])
+    assert "78 (-2)" in text_of(crossover_table(crossovers(failed)))
 
 
 def test_a_point_without_a_usable_row_has_no_numbers():
