@@ -69,6 +69,11 @@ class LinkSpec:
         )
 
     @property
+    def top_bps(self) -> float:
+        """The highest rate that the link ever has."""
+        return self.rate_bps if self.trace is None else self.trace.peak_bps
+
+    @property
     def needs_netem(self) -> bool:
         """Whether more than a rate is asked for."""
         return bool(self.delay_s or self.jitter_s or self.loss or self.reorder)

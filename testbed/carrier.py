@@ -162,6 +162,7 @@ class MininetCarrier:
             self._host,
             lambda k: self._shape(topology, k, started_s + env.now),
             fixed=None if asked == "auto" else asked,
+            part=not any(plan.leaves_after_s is not None for plan in plans),
         )
         probes = [
             row

@@ -23,7 +23,29 @@ from netem.flow import Direction, FlowRequest, FlowResult
 LONGEST_WAIT_S = 1.0
 
 
-Dilate = Callable[[FlowRequest], float]
+class Dilate(Protocol):
+    """Chooses k where nothing is in flight, and what may be in flight together."""
+
+    def __call__(self, request: FlowRequest) -> float:
+        """The k at which *request*, which ends a silence, and what joins it run; the links are there by then."""
+        ...
+
+    def waits(self, request: FlowRequest, flying: FlowRequest) -> bool:
+        """Whether *request*, due now, is carried once *flying* is over, at a k of its own."""
+        ...
+
+
+@dataclass(frozen=True)
+class FixedDilation:
+    """One k for everything; everything flies together."""
+
+    k: float
+
+    def __call__(self, request: FlowRequest) -> float:
+        return self.k
+
+    def waits(self, request: FlowRequest, flying: FlowRequest) -> bool:
+        return False
 
 
 class EmulatedNetwork(Protocol):
@@ -179,7 +201,8 @@ class EmulatedEnvironment(FlowEnvironment):
     Args:
         network: carries the flows.
         dilation: k, emulated seconds per wall second; links run at k times their rate. Or what says it for the flow
-            that ends a silence, and has the links follow: k can only change while nothing is in flight.
+            that ends a silence, and has the links follow: k can only change while nothing is in flight. A flow that it
+            has wait stops this clock until what is in flight is over, and then begins at its due instant.
         wall: the clock that the network's instants are in; replaced in tests.
         flow_ids: numbers for the flows, where one network outlives several environments.
     """
@@ -194,7 +217,7 @@ class EmulatedEnvironment(FlowEnvironment):
     ) -> None:
         super().__init__(flow_ids)
         self._network = network
-        self._dilate: Dilate = dilation if callable(dilation) else lambda _: dilation
+        self._dilate: Dilate = FixedDilation(dilation) if isinstance(dilation, int | float) else dilation
         self._k = 1.0
         self._wall = wall
         self._anchor_s = 0.0  # emulated
@@ -205,6 +228,10 @@ class EmulatedEnvironment(FlowEnvironment):
         )
 
     def _start(self, request: FlowRequest) -> None:
+        if self._waits(request):
+            while len(self._flows) > 1:
+                self._collect(LONGEST_WAIT_S)
+            self.flows_wall_s += self._wall() - self._anchor_wall
         if len(self._flows) == 1:
             self._k = self._dilate(request)
             if not (math.isfinite(self._k) and self._k > 0):
@@ -214,6 +241,13 @@ class EmulatedEnvironment(FlowEnvironment):
 
     def _abort(self, request: FlowRequest, reason: str) -> None:
         self._network.abort(request, reason)
+
+    def _waits(self, request: FlowRequest) -> bool:
+        return any(
+            self._dilate.waits(request, event.request)
+            for flow_id, event in self._flows.items()
+            if flow_id != request.flow_id
+        )
 
     def _due_wall(self, at_s: float) -> float:
         return self._anchor_wall + (at_s - self._anchor_s) / self._k

@@ -8,14 +8,14 @@ measurable at all, and stretches transfers that would be over before a clock can
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from netem.flow import Direction, FlowRequest
 from netem.host_range import DURATIONS_S, HostRange
 from netem.link import HIGHEST_RATE_BPS, LinkSpec, Topology
-from testbed.busy_period import ExpectedFlow, busy_periods
+from testbed.busy_period import ExpectedFlow, busiest_bps, busy_periods, length_s
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,8 @@ class RoundDilation:
         host: where links are truthful; k is the largest at which every transfer of a busy period stays inside.
         reshape: brings the links to another k.
         fixed: k for everything, as a scenario may ask; None to choose.
+        part: transfers that have no use for the same link may be carried one after the other, where that suits the host
+            better; False where one may be cut off by what happens meanwhile.
     """
 
     def __init__(
@@ -76,10 +78,11 @@ class RoundDilation:
         host: TruthfulRange,
         reshape: Callable[[float], None],
         fixed: float | None = None,
+        part: bool = True,
     ) -> None:
         self._topology, self._flows, self._host, self._fixed = topology, flows, host, fixed
         self._reshape = reshape
-        periods = [flows] if fixed is not None else busy_periods(flows)
+        periods = [flows] if fixed is not None else busy_periods(topology, flows, part=part)
         self._periods = [(period, self._choose(period)) for period in periods]
         self._of = {
             (flow.client, flow.direction): (period, chosen)
@@ -93,6 +96,13 @@ class RoundDilation:
         self._reshape(k)
         return k
 
+    def waits(self, request: FlowRequest, flying: FlowRequest) -> bool:
+        """Whether *request*, due now, is carried once *flying* is over: they use no link in the same direction."""
+        period, _ = self._of.get((request.client, request.direction), (None, None))
+        other, _ = self._of.get((flying.client, flying.direction), (None, None))
+        known = period is not None and other is not None
+        return known and period is not other and request.direction != flying.direction
+
     def of(self, client: str, direction: Direction) -> Dilation:
         """The k of one transfer; of one that nobody expected, the k that suits the whole round."""
         found = self._of.get((client, direction))
@@ -102,6 +112,10 @@ class RoundDilation:
         """The clients whose transfers in this direction may meet this one, itself among them."""
         period, _ = self._of.get((client, direction), ((), None))
         return tuple(flow.client for flow in period if flow.direction == direction) or (client,)
+
+    def wall_s(self) -> float:
+        """How long the packets of the round fly, in wall-clock seconds, if all goes as expected."""
+        return sum(length_s(period) / chosen.k for period, chosen in self._periods)
 
     def legs(self) -> Iterator[tuple[Direction, float, tuple[str, ...]]]:
         """What links will be used for: direction, k, and the clients that may send at the same time."""
@@ -132,11 +146,11 @@ class RoundDilation:
 def choose(topology: Topology, flows: Sequence[ExpectedFlow], host: TruthfulRange) -> Dilation:
     """The largest k at which each of *flows*, and all that fly together, stay inside *host*'s truthful range."""
     k, because = host.longest_k, f"the largest dilation in use ({host.longest_k:g})"
-    fastest_bps = max(top_bps(topology.server.uplink), top_bps(topology.server.downlink))
+    fastest_bps = max(topology.server.uplink.top_bps, topology.server.downlink.top_bps)
     for limit, reason in (
         (HIGHEST_RATE_BPS / fastest_bps, "the server's link, at the highest rate that can be asked for"),
         *(found for flow in flows for found in _limits(topology, flow, host)),
-        (host.total_bps / (_most_bps(topology, flows) or math.inf), "the sum of what flies together"),
+        (host.total_bps / (busiest_bps(topology, flows) or math.inf), "the sum of what flies together"),
     ):
         if 0 < limit < k:
             k, because = limit, reason
@@ -144,49 +158,12 @@ def choose(topology: Topology, flows: Sequence[ExpectedFlow], host: TruthfulRang
 
 
 def _limits(topology: Topology, flow: ExpectedFlow, host: TruthfulRange) -> Iterator[tuple[float, str]]:
-    link, rate_bps = _link(topology, flow), _rate_bps(topology, flow)
+    link, shared = flow.ways(topology)
+    rate_bps = min(link.top_bps, shared.top_bps)
     whose = f"the {flow.direction} of {flow.client}"
-    yield host.link_bps / top_bps(link), f"{whose}, the fastest link in use"
+    yield host.link_bps / link.top_bps, f"{whose}, the fastest link in use"
     yield _step_s(link) / host.shortest_s, f"{whose}, whose rate changes soonest"
     yield 8 * flow.size / rate_bps / host.shortest_s, f"{whose}, the shortest transfer"
-
-
-def _most_bps(topology: Topology, flows: Iterable[ExpectedFlow]) -> float:
-    """The highest rate at which all flows together may move bytes at any one time."""
-    changes = [
-        change
-        for flow in flows
-        for rate_bps in [_rate_bps(topology, flow)]
-        for change in (
-            (flow.earliest_s, 0, flow.direction, rate_bps),
-            (flow.latest_s, 1, flow.direction, -rate_bps),
-        )
-    ]
-    shared_bps = {
-        "uplink": top_bps(topology.server.downlink),
-        "downlink": top_bps(topology.server.uplink),
-    }
-    now_bps = dict.fromkeys(shared_bps, 0.0)
-    most_bps = 0.0
-    for _, _, direction, rate_bps in sorted(changes):
-        now_bps[direction] += rate_bps
-        most_bps = max(most_bps, sum(min(now_bps[way], shared_bps[way]) for way in shared_bps))
-    return most_bps
-
-
-def _link(topology: Topology, flow: ExpectedFlow) -> LinkSpec:
-    link: LinkSpec = getattr(topology.clients[flow.client], flow.direction)
-    return link
-
-
-def _rate_bps(topology: Topology, flow: ExpectedFlow) -> float:
-    shared = topology.server.downlink if flow.direction == "uplink" else topology.server.uplink
-    return min(top_bps(_link(topology, flow)), top_bps(shared))
-
-
-def top_bps(link: LinkSpec) -> float:
-    """The highest rate that a link ever has."""
-    return link.rate_bps if link.trace is None else link.trace.peak_bps
 
 
 def _step_s(link: LinkSpec) -> float:

@@ -208,20 +208,10 @@ def _plan(name: str, device: DeviceProfile, raw: int, coding: _Coding, train_s: 
 def _wall_s(scenario: Scenario, outcome: RoundOutcome) -> float:
     """Wall seconds with packets in flight, each busy period at its dilation."""
     asked, topology = scenario.network.dilation, scenario.topology()
-    dilation = RoundDilation(
+    return RoundDilation(
         topology,
         expected_flows(topology, outcome),
         TruthfulRange(),
         lambda _: None,
         None if asked == "auto" else asked,
-    )
-    wall_s = reach_s = 0.0
-    spans = sorted(
-        (seen.started_s, seen.finished_s, dilation.of(client.client, direction).k)
-        for client in outcome.clients
-        for direction, seen in client.transfers()
-    )
-    for start, end, k in spans:
-        wall_s += max(end - max(start, reach_s), 0.0) / k
-        reach_s = max(reach_s, end)
-    return wall_s
+    ).wall_s()

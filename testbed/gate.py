@@ -18,7 +18,6 @@ from netem.mininet_backend import MininetNetwork
 from netem.probe import MOST_TOGETHER, ProbeRow, path, probe_path
 from netem.sampling import HostSample, Strain, sample, strain
 from netem.traffic_control import QueueState
-from testbed.dilation import top_bps
 
 # Links whose rates are nearer to each other than this share one probe: the kernel is told any rate in the same way.
 _ALIKE = 1.1
@@ -123,7 +122,7 @@ def _steady(topology: Topology) -> Topology:
     """Links with traces at the highest rate that they reach."""
 
     def steady(link: LinkSpec) -> LinkSpec:
-        return link if link.trace is None else replace(link, rate_bps=top_bps(link), trace=None)
+        return link if link.trace is None else replace(link, rate_bps=link.top_bps, trace=None)
 
     def both(access: AccessLink) -> AccessLink:
         return AccessLink(steady(access.uplink), steady(access.downlink))

@@ -12,7 +12,7 @@ from netem.probe import by_chance, delay_band, path
 from netem.sampling import Strain
 from netem.tcp import data_bytes
 from testbed.clock import Transfer
-from testbed.dilation import TruthfulRange, top_bps
+from testbed.dilation import TruthfulRange
 from testbed.fidelity import TransferCheck, check
 from testbed.gate import Gate, Leg
 from testbed.round import RoundOutcome
@@ -109,7 +109,7 @@ class Judge:
         return "; ".join(self.strain.reasons) if self.strain else ""
 
     def _out_of_band(self, seen: Transfer, model_s: float, ways: tuple[LinkSpec, ...]) -> str:
-        top = top_bps(ways[0])
+        top = ways[0].top_bps
         if top * seen.dilation > 1.01 * self.host.link_bps:
             ran, limit = top * seen.dilation / 1e6, self.host.link_bps / 1e6
             return f"ran at {ran:.0f} Mbit/s (dilation {seen.dilation:g}); this host is truthful up to {limit:.0f}"
@@ -118,7 +118,7 @@ class Judge:
             return late
         if by_chance(ways):
             # Where packets are lost or delayed by chance, a transfer may take any time that its bytes leave it.
-            least_s = 8 * data_bytes(seen.flow.payload_bytes) / min(top, top_bps(ways[1]))
+            least_s = 8 * data_bytes(seen.flow.payload_bytes) / min(top, ways[1].top_bps)
             if seen.seconds < (1.0 - TRANSFER_BAND) * least_s - jitter_s:
                 return f"took {seen.seconds:.4g} s, its bytes alone take {least_s:.4g} s"
         elif (

@@ -57,6 +57,34 @@ def test_following_the_wall_clock_gives_what_the_model_computes(
         assert seen.seconds == pytest.approx(model.seconds, rel=1e-6, abs=1e-6)
 
 
+# Fast uploads begin while slow downloads are under way, and have no link in common with them.
+OVERLAPPING = loads("""
+name: overlapping
+network: {engine: mininet, server: {uplink: 40 Gbit/s, downlink: 40 Gbit/s}}
+fleets:
+  - {name: slow, count: 2, device: cloud-vm, uplink: {rate: 500 Mbit/s, delay: 1 ms}, downlink: 1 Mbit/s}
+  - {name: fast, count: 2, device: cloud-vm, uplink: 5 Gbit/s, downlink: 10 Mbit/s}
+""")
+
+
+def test_uploads_carried_after_the_downloads_that_they_overlap_change_nothing(tmp_path: Path) -> None:
+    links = VirtualLinks(OVERLAPPING.topology())
+    carrier = MininetCarrier(OVERLAPPING, tmp_path, wall=links.now)
+    network: Any = links
+    carrier.network = network
+    followed = carrier.play(OVERLAPPING, plans(OVERLAPPING), 0.05)
+    computed = ModelCarrier().play(OVERLAPPING, plans(OVERLAPPING), 0.05).outcome
+    assert followed.untrusted == {}
+    for seen, model in zip(followed.outcome.clients, computed.clients, strict=True):
+        assert seen.seconds == pytest.approx(model.seconds, rel=1e-6, abs=1e-6)
+    fast, slow = followed.outcome.clients[-1], followed.outcome.clients[0]
+    assert fast.uplink is not None
+    assert slow.downlink is not None
+    assert fast.uplink.finished_s < slow.downlink.finished_s
+    assert slow.downlink.dilation > 10 * fast.uplink.dilation
+    assert followed.transfer_wall_s < 0.5 * followed.outcome.round_s
+
+
 def test_uploads_really_meet(tmp_path: Path) -> None:
     """Or the comparison above would say nothing about contention."""
     scenario = contended("1")

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import simpy
 
-from netem.flow import FlowRequest, FlowResult
-from testbed.clock import EmulatedEnvironment, FlowEnvironment, ModelledEnvironment
+from netem.flow import Direction, FlowRequest, FlowResult
+from testbed.clock import EmulatedEnvironment, FixedDilation, FlowEnvironment, ModelledEnvironment
 
 Process = Generator[Any, Any, None]
 
@@ -186,11 +186,12 @@ def test_dilation_may_change_when_nothing_is_in_flight() -> None:
     links = ScriptedLinks()
     asked: list[str] = []
 
-    def dilate(request: FlowRequest) -> float:
-        asked.append(request.client)
-        return {"a": 2.0, "c": 10.0}[request.client]
+    class Dilate(FixedDilation):
+        def __call__(self, request: FlowRequest) -> float:
+            asked.append(request.client)
+            return {"a": 2.0, "c": 10.0}[request.client]
 
-    env = EmulatedEnvironment(links, dilation=dilate, wall=links.now)
+    env = EmulatedEnvironment(links, dilation=Dilate(1.0), wall=links.now)
     ends: dict[str, float] = {}
 
     def client(name: str, at_s: float) -> Process:
@@ -203,3 +204,35 @@ def test_dilation_may_change_when_nothing_is_in_flight() -> None:
     env.run()
     assert asked == ["a", "c"]
     assert ends == {"a": pytest.approx(2.0), "b": pytest.approx(3.0), "c": pytest.approx(15.0)}
+
+
+@pytest.mark.parametrize("until_s", [3.0, 30.0])
+def test_a_flow_that_waits_begins_at_its_instant_and_ends_in_its_order(until_s: float) -> None:
+    """The upload is due in the middle of two downloads; one k-th of the wall time later it flies, alone."""
+    links = ScriptedLinks()
+    together: list[int] = []
+
+    class Dilate(FixedDilation):
+        def __call__(self, request: FlowRequest) -> float:
+            together.append(env.in_flight)
+            return {"downlink": 10.0, "uplink": 0.5}[request.direction]
+
+        def waits(self, request: FlowRequest, flying: FlowRequest) -> bool:
+            return request.direction != flying.direction
+
+    env: EmulatedEnvironment = EmulatedEnvironment(links, dilation=Dilate(1.0), wall=links.now)
+    ends: list[tuple[str, float, float]] = []
+
+    def client(name: str, direction: Direction, at_s: float, size: int) -> Process:
+        yield env.timeout(at_s)
+        transfer = yield env.transfer(name, direction, b"x" * size)
+        ends.append((name, env.now, transfer.start_lag_s))
+
+    env.process(client("a", "downlink", 0.0, 100))
+    env.process(client("b", "downlink", 1.0, 30))
+    env.process(client("c", "uplink", 2.0, 100))
+    env.run(until=until_s)
+    expected = [("c", 2.5), ("b", 4.0), ("a", 10.0)]
+    assert ends == [(name, pytest.approx(at_s), 0.0) for name, at_s in expected if at_s < until_s]
+    assert together == [1, 1]
+    assert links.now() - env.flows_wall_s == pytest.approx(1000.0)

@@ -7,7 +7,7 @@ import pytest
 from netem.flow import Direction, FlowRequest
 from netem.link import AccessLink, LinkSpec, Topology
 from netem.model_backend import ModelNetwork
-from testbed.busy_period import ExpectedFlow, busy_periods, expected_flows
+from testbed.busy_period import ExpectedFlow, busy_periods, expected_flows, length_s
 from testbed.clock import ModelledEnvironment
 from testbed.dilation import RoundDilation, TruthfulRange, choose
 from testbed.round import ClientPlan, run_round
@@ -71,11 +71,34 @@ def test_only_what_flies_at_the_same_time_adds_up() -> None:
 
 
 def test_transfers_that_may_meet_share_a_period_and_a_gap_parts_them() -> None:
-    a, b, c = flow("a", 1, 0.0, 2.0), flow("b", 1, 1.5, 4.0), flow("c", 1, 4.1, 5.0)
-    assert list(busy_periods([c, a, b])) == [[a, b], [c]]
-    assert list(busy_periods([])) == []
-    inside = flow("d", 1, 0.5, 1.0)  # an early end inside a longer transfer does not end the period
-    assert list(busy_periods([a, inside, b])) == [[a, inside, b]]
+    topology = star(1e6, 1e6, 4)
+    a, b, c = flow("c0", 1, 0.0, 2.0), flow("c1", 1, 1.5, 4.0), flow("c2", 1, 4.1, 5.0)
+    assert list(busy_periods(topology, [c, a, b])) == [[a, b], [c]]
+    assert list(busy_periods(topology, [])) == []
+    inside = flow("c3", 1, 0.5, 1.0)  # an early end inside a longer transfer does not end the period
+    assert list(busy_periods(topology, [a, inside, b])) == [[a, inside, b]]
+    assert length_s([c, inside, a, b]) == pytest.approx(4.9)
+
+
+DOWN = [flow("c0", 1, 0.0, 1.0, "downlink"), flow("c1", 1, 0.2, 3.0, "downlink")]
+
+
+@pytest.mark.parametrize(
+    ("server_bps", "begins_s", "part", "apart"),
+    [
+        (10e6, 0.3, True, True),
+        (1.9e6, 0.3, True, False),  # two downloads of 1 Mbit/s fill the server's link
+        (10e6, 0.1, True, False),  # a download begins while the upload would be carried
+        (10e6, 0.3, False, False),  # somebody may go away meanwhile
+    ],
+)
+def test_downloads_and_uploads_meet_only_on_the_servers_links(
+    server_bps: float, begins_s: float, part: bool, apart: bool
+) -> None:
+    topology = star(1e6, 1e6, server_bps=server_bps)
+    up = [flow("c0", 1, begins_s, 2.0)]
+    found = list(busy_periods(topology, [*up, *DOWN], part=part))
+    assert found == ([DOWN, up] if apart else [sorted([*up, *DOWN], key=lambda flow: flow.started_s)])
 
 
 def foreseen(topology: Topology, train_s: dict[str, float]) -> list[ExpectedFlow]:
@@ -122,9 +145,27 @@ def test_each_busy_period_has_a_k_of_its_own() -> None:
 def test_an_upload_that_may_meet_a_download_shares_its_k() -> None:
     topology = star(5e9, 10e6)
     for train_s in (0.01, 0.1):  # at once, and by what a download may be late
-        soon = RoundDilation(topology, foreseen(topology, {"c0": train_s, "c1": 10.0}), HOST, lambda _: None)
+        flows = foreseen(topology, {"c0": train_s, "c1": 10.0})
+        soon = RoundDilation(topology, flows, HOST, lambda _: None, part=False)
         assert ask(soon, "downlink") == ask(soon, "uplink") == pytest.approx(0.1)
         assert ask(soon, "uplink", "c1") == pytest.approx(0.1)
+
+
+def test_an_upload_that_uses_no_link_of_a_download_waits_for_it_in_wall_time() -> None:
+    topology = Topology(
+        star(1e6, 1e6, server_bps=40e9).server,
+        {
+            "c0": AccessLink(uplink=LinkSpec(5e9), downlink=LinkSpec(100e6)),
+            "c1": AccessLink(uplink=LinkSpec(5e9), downlink=LinkSpec(10e6)),
+        },
+    )
+    made = RoundDilation(topology, foreseen(topology, {"c0": 0.2, "c1": 10.0}), HOST, lambda _: None)
+    download, upload = FlowRequest(0, "c1", "downlink", 1), FlowRequest(1, "c0", "uplink", 1)
+    assert made.waits(upload, download)
+    assert not made.waits(FlowRequest(2, "c1", "uplink", 1), upload)
+    assert ask(made, "downlink") == pytest.approx(5.0)  # 0.1 s of c0's may not be shorter than 20 ms
+    assert ask(made, "uplink") == pytest.approx(0.1)
+    assert made.wall_s() == pytest.approx(1.05 / 5.0 + 2 * 0.0021 / 0.1, rel=0.05)
 
 
 def test_where_chance_decides_how_long_transfers_take_all_may_meet() -> None:
