@@ -351,6 +351,27 @@ def test_gains_and_crossings_come_from_paired_rounds() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("gains", "word"),
+    [
+        ((1.50, 1.52, 1.51), "agrees"),
+        ((0.70, 0.71, 0.72), "does not agree"),
+        ((0.75, 0.92, 1.05), "undecided: the interval holds 1"),
+        ((0.90,), "does not agree"),  # one repeat has no interval: its value is all there is
+    ],
+)
+def test_scaling_is_undecided_where_the_interval_holds_one(gains: tuple[float, ...], word: str) -> None:
+    assert scaling.judged(gains) == word
+    times = {"none": tuple(gain * 2.0 for gain in gains), "sz2": (2.0,) * len(gains)}
+    rows = [
+        scaling.ScalingRow("weak", clients, 32, codec, round_s, round_s, round_s, round_s)
+        for clients in (1, 16)
+        for codec, round_s in times.items()
+    ]
+    (verdict,) = scaling.outcome(rows).verdicts
+    assert verdict.verdict == word
+
+
 def test_strong_scaling_shares_the_samples() -> None:
     size = paper("scaling").reduced
     assert scaling.scenario_for(size, "weak", 8).learning.samples_per_client == 32
