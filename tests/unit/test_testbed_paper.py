@@ -311,6 +311,45 @@ def test_distances_find_the_law(law: str, draw: Callable[[np.random.Generator], 
     assert found[law] == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("leads", "word", "told"),
+    [
+        ((0.020, 0.021, 0.022), "agrees", "in 1 of 1 pooled cases, another law in 0"),
+        ((-0.020, -0.021, -0.022), "does not agree", "in 0 of 1 pooled cases, another law in 1"),
+        ((-0.002, 0.001, 0.002), "undecided: another law is as near", "in 0, not to be told in 1"),
+        ((0.020,), "agrees", "in 1 of 1"),  # one seed has no interval: its value is all there is
+    ],
+)
+def test_the_nearest_law_is_told_by_the_interval_over_seeds(
+    leads: tuple[float, ...], word: str, told: str
+) -> None:
+    """*leads*: by how much Laplace is nearer than Gauss, one a seed."""
+    rows = []
+    for seed, lead in enumerate(leads):
+        blank = errors.ErrorRow("m, d", "sz2", 1e-2, "w", seed, 9, 0.008, 0.08, 0.06, -1.2, 0.0, 0.0)
+        rows += [
+            blank,
+            dataclasses.replace(blank, tensor="pooled", uniform=0.2, laplace=0.03, gaussian=0.03 + lead),
+        ]
+    (verdict,) = errors.outcome(rows).verdicts
+    assert verdict.verdict == word
+    assert told in verdict.ours
+    assert f"nearest for 0 of {len(leads)} tensors alone" in verdict.ours
+    mean, low, high = errors.margin([row for row in rows if row.tensor == "pooled"])
+    assert mean == pytest.approx(np.mean(leads))
+    if len(leads) > 1:
+        assert (low, high) == pytest.approx(stats.ttest_1samp(leads, 0).confidence_interval(0.95))
+
+
+def test_the_errors_of_each_seed_are_those_of_its_own_model(tmp_path: Path) -> None:
+    learner = tiny(Learner(SMALL, ("digits",)), seeds=2)
+    size = errors.Errors((learner,), ("fedsz-q",), (1e-2,))
+    rows = errors.run(size, find([learner]), tmp_path, quiet).data["errors"]
+    first, second = ([row for row in rows if row["seed"] == seed] for seed in (1, 2))
+    assert [row["tensor"] for row in first] == [row["tensor"] for row in second]
+    assert [row["uniform"] for row in first] != [row["uniform"] for row in second]
+
+
 def test_dithered_errors_are_uniform_and_know_nothing_of_the_value() -> None:
     random = np.random.default_rng(2)
     values = random.standard_t(4, 40_000).astype(np.float32)  # heavy tails: at 1e-1 most weights round to 0
@@ -364,12 +403,12 @@ def test_scaling_is_undecided_where_the_interval_holds_one(gains: tuple[float, .
     assert scaling.judged(gains) == word
     times = {"none": tuple(gain * 2.0 for gain in gains), "sz2": (2.0,) * len(gains)}
     rows = [
-        scaling.ScalingRow("weak", clients, 32, codec, round_s, round_s, round_s, round_s)
+        scaling.ScalingRow(kind, clients, 32, codec, round_s, round_s, round_s, round_s)
+        for kind in ("weak", "strong")
         for clients in (1, 16)
         for codec, round_s in times.items()
     ]
-    (verdict,) = scaling.outcome(rows).verdicts
-    assert verdict.verdict == word
+    assert [verdict.verdict for verdict in scaling.outcome(rows).verdicts] == [word, word]
 
 
 def test_strong_scaling_shares_the_samples() -> None:
