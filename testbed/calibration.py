@@ -16,6 +16,7 @@ from devices.catalogue import reference
 from devices.profile import WORKS, DeviceProfile
 from devices.profile_file import write_profile
 from netem.units import format_size
+from testbed.errors import ResultsExistError
 from testbed.learning.kernels import real_kernels
 from testbed.tables import console
 
@@ -37,7 +38,7 @@ def calibrate(options: argparse.Namespace) -> int:
     repeats = QUICK_REPEATS if options.quick else REPEATS
     file: Path = options.out
     if file.exists():
-        raise FileExistsError(17, "exists already; a profile is never overwritten", str(file))
+        raise ResultsExistError(str(file), single=True)
     kernels = kernels_for(real_kernels())
     print(
         f"{len(kernels)} kernels, {repeats} times in turn, on {_cores()} core(s); leave the machine alone meanwhile",

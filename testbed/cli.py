@@ -1,6 +1,7 @@
 """The command line: arguments and exit status, no logic.
 
-Exit status: 0 done, 1 the run failed, 2 bad scenario or arguments, 3 this machine cannot.
+Exit status: 0 done, 1 the run failed, 2 bad scenario or arguments, 3 this machine cannot. A folder that holds no run
+where one is to be read, and a file or folder that exists where one is to be written, are bad arguments.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from testbed.errors import ScenarioErrors, TestbedError
+from testbed.errors import NewerSchemaError, NoRunError, ResultsExistError, ScenarioErrors, TestbedError
 
 DONE, FAILED, BAD_INPUT, CANNOT = 0, 1, 2, 3
+_BAD_ARGUMENTS = (NoRunError, NewerSchemaError, ResultsExistError)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -213,6 +215,8 @@ def _run(options: argparse.Namespace) -> int:
         return FAILED
     except (TestbedError, *commands.EXPECTED) as error:
         print(f"testbed: {_in_words(error)}", file=sys.stderr)
+        if isinstance(error, _BAD_ARGUMENTS):
+            return BAD_INPUT
         return CANNOT if isinstance(error, commands.MACHINE_CANNOT) else FAILED
 
 

@@ -35,6 +35,11 @@ MACHINE_CANNOT = (CapabilityError, LimitError)
 
 def sweep(options: argparse.Namespace) -> int:
     """`testbed sweep`."""
+    if options.resume is not None and options.scenario is not None:
+        print(
+            "testbed sweep: --resume goes on with the folder's own scenario; name no other", file=sys.stderr
+        )
+        return 2
     if options.resume is not None:
         _measure(options.resume, lambda: sweeps.resume(options.resume, mode=_mode(options)))
         return _answer(options.resume, options)
@@ -111,8 +116,8 @@ def scenarios(options: argparse.Namespace) -> int:
     if parts:
         print(f"parts for scenarios to include: {', '.join(str(file) for file in parts)}")
     if not files:
-        print(f"no scenario in {folder}", file=sys.stderr)
-    return 0 if files else 1
+        print(f"testbed: no scenario in {folder}", file=sys.stderr)
+    return 0 if files else 2
 
 
 def show(options: argparse.Namespace) -> int:

@@ -77,14 +77,26 @@ class NewerSchemaError(RecordError):
         self.why = f"schema {found}; this build reads schema {read} and older"
 
 
-class ResultsExistError(TestbedError):
-    """Results are never overwritten."""
+class NoRunError(RecordError):
+    """A folder that was named as a run's results and holds no run."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__(path)
-        self.path = path
+    def __init__(self, folder: str, why: str) -> None:
+        super().__init__(folder, why)
 
     def __str__(self) -> str:
+        return f"{self.where} is no result folder: {self.why}"
+
+
+class ResultsExistError(TestbedError):
+    """Results are never overwritten, and neither is a *single* file that a command was to write."""
+
+    def __init__(self, path: str, single: bool = False) -> None:
+        super().__init__(path, single)
+        self.path, self.single = path, single
+
+    def __str__(self) -> str:
+        if self.single:
+            return f"{self.path} exists already and is not overwritten; choose another name"
         return f"{self.path} exists already and results are never overwritten; choose another folder or resume it"
 
 

@@ -20,7 +20,7 @@ def write_once(path: Path, content: str | bytes) -> None:
     try:
         os.link(temporary, path)  # unlike rename, refuses to replace
     except FileExistsError as error:
-        raise ResultsExistError(str(path)) from error
+        raise ResultsExistError(str(path), single=True) from error
     finally:
         temporary.unlink()
     sync_folder(path.parent)

@@ -20,6 +20,7 @@ learning:
   rounds: 1
   batch_size: 32
   max_steps: 4            # optimiser steps a client and round; remove it for whole epochs
+  test_samples: 500       # images that the accuracy is computed from; all of them take a minute for each new model
 
 network:
   engine: mininet         # real links, needs root on Linux; model computes them anywhere
@@ -36,7 +37,7 @@ compression:
   bound: {mode: REL, value: 1e-2} # no value moves by more than 1 % of its tensor's range
 
 sweep:                    # `testbed sweep` measures every combination; `testbed run` ignores this part
-  uplink.rate: 10, 100, 1000 Mbit/s
+  uplink.rate: 10, 50, 200, 1000 Mbit/s
   codec: [none, sz2, fedsz-q]     # none is what the others are compared with
   repeats: 2              # six or more give a 95 % interval
   work: drawn             # equal work is measured once; `measured` repeats it in every cell

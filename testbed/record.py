@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from testbed.errors import NewerSchemaError, RecordError, ResultsExistError
+from testbed.errors import NewerSchemaError, NoRunError, RecordError, ResultsExistError
 from testbed.files import clear_drafts, naming, sync_folder, write_once
 from testbed.row import PARTS, SCHEMA, CodecUsed, Row, row_from_dict
 
@@ -85,6 +85,8 @@ def create_folder(path: Path, manifest: Mapping[str, Any]) -> None:
         raise ResultsExistError(str(path))
     try:
         write_once(path / MANIFEST, _dump({"schema": SCHEMA, **manifest}, indent=2) + "\n")
+    except ResultsExistError:
+        raise ResultsExistError(str(path)) from None  # the folder, not the file, is what the user named
     except OSError:
         if ours:
             with contextlib.suppress(OSError):
@@ -196,18 +198,17 @@ class RowWriter:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """``run.json`` of a result folder. Raises: as `read_results`."""
+    """``run.json`` of a result folder. Raises: NoRunError, NewerSchemaError."""
     path = folder / MANIFEST
     try:
         manifest: Any = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            error.errno, "there is no such file, so this is no result folder", str(path)
-        ) from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        why = f"it holds no {MANIFEST}" if folder.is_dir() else "there is no such folder"
+        raise NoRunError(str(folder), why) from error
     except ValueError as error:
-        raise RecordError(str(path), f"not JSON: {error}") from error
+        raise NoRunError(str(folder), f"its {MANIFEST} is not JSON: {error}") from error
     if not isinstance(manifest, dict) or not isinstance(found := manifest.get("schema"), int):
-        raise RecordError(str(path), "says no schema; it is not the manifest of a run")
+        raise NoRunError(str(folder), f"its {MANIFEST} says no schema; it is not the manifest of a run")
     if found > SCHEMA:
         raise NewerSchemaError(str(path), found, SCHEMA)
     return manifest
@@ -219,7 +220,7 @@ def read_results(folder: str | Path) -> Results:
     Raises:
         NewerSchemaError: written by a later build.
         RecordError: a line that is not one of ours, or a cell with rows missing; says file and line.
-        FileNotFoundError: no run there.
+        NoRunError: no run there.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)

@@ -87,7 +87,7 @@ def load(folder: str | Path) -> Run:
     """Read a result folder.
 
     Raises:
-        FileNotFoundError: no run there.
+        NoRunError: no run there.
         RecordError: a damaged record, or one of a newer schema (NewerSchemaError).
     """
     results: Results = read_results(folder)

@@ -128,7 +128,7 @@ def test_a_folder_in_which_another_sweep_writes_is_refused(scenario: Path, tmp_p
     with one_sweep(tmp_path, "--out", str(out)) as first:
         wait_for(out / "cells.jsonl", first)
         status, _, err = command("sweep", scenario, "--out", out)
-        assert status == 1
+        assert status == 2
         assert "exists already and results are never overwritten" in err
         status, _, err = command("sweep", "--resume", out)
         assert status == 1

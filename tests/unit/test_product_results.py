@@ -155,3 +155,39 @@ def test_runs_with_nothing_in_common_end_with_a_word(
     other = fill(tmp_path / "e", [dataclasses.replace(row, fleet="other") for row in ROWS[:4]])
     assert main(["compare", str(folder), str(other)]) == 1
     assert "no usable round in common" in capsys.readouterr().err
+
+
+NO_RUN = [
+    ("report", "{}"),
+    ("export", "{}"),
+    ("compare", "{}", "{}"),
+    ("sweep", "--resume", "{}"),
+    ("run", "scenarios/quickstart.yaml", "--engine", "model", "--replay", "{}", "--out", "{}/out"),
+]
+
+
+@pytest.mark.parametrize("arguments", NO_RUN, ids=lambda arguments: arguments[0])
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("nowhere", "there is no such folder"), ("empty", "it holds no run.json"), ("other", "its run.json")],
+)
+def test_a_folder_that_holds_no_run_is_a_bad_argument(
+    arguments: tuple[str, ...], name: str, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "run.json").write_text("[]", encoding="utf-8")
+    folder = str(tmp_path / name)
+    assert main([part.format(folder) for part in arguments]) == 2
+    said = capsys.readouterr()
+    assert f"testbed: {folder} is no result folder: {why}" in said.err
+    assert said.out == ""
+    assert not (tmp_path / name / "out").exists()
+
+
+def test_a_scenario_beside_resume_is_a_bad_argument_as_only_one_could_be_meant(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sweep", "scenarios/quickstart.yaml", "--resume", str(folder)]) == 2
+    assert "name no other" in capsys.readouterr().err
+    assert main(["scenarios", str(folder)]) == 2

@@ -89,10 +89,10 @@ def test_the_first_scenario_is_one_and_is_never_written_over(
     assert main(["show", str(path)]) == 0
     assert "congestion_control: cubic" in capsys.readouterr().out
     validator.validate(plain(TEMPLATE))
-    assert len(load(path).cells()) == 3 * 3 * 2
+    assert len(load(path).cells()) == 4 * 3 * 2
     path.write_text("name: kept\n", encoding="utf-8")
-    assert main(["init", str(path)]) == 1
-    assert "exists already" in capsys.readouterr().err
+    assert main(["init", str(path)]) == 2
+    assert "mine.yaml exists already and is not overwritten; choose another name" in capsys.readouterr().err
     assert path.read_text(encoding="utf-8") == "name: kept\n"
 
 

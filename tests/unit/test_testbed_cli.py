@@ -107,7 +107,7 @@ def test_resuming_measures_what_is_missing_and_doubles_nothing(swept: Path) -> N
 
 def test_results_are_never_overwritten(swept: Path) -> None:
     done = command("sweep", "small.yaml", "--out", "out", cwd=swept)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "results are never overwritten" in done.stderr
 
 
