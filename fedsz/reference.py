@@ -76,7 +76,7 @@ def _encode(source: entropy.Source, grid: Grid, reference: Floats) -> bytes:
     if kind == _ONE_CONTEXT:
         return head + entropy.encode(related.tokens_at, count, alphabet) if alphabet > 1 else head
 
-    precision = 10 if count < 1 << 16 else 11 if count < 1 << 20 else 12
+    precision = 10 if count < 1 << 20 else 11
     table, states, moves = _tables(counts, alphabet, 1 if count < 1 << 17 else 2, precision)
     slots = scratch("tokens", entropy.padded_size(min(count, entropy.CHUNK)), np.uint16)
 
@@ -195,13 +195,12 @@ def _place(value: Any, inverse: Any, first: Any, last: Any) -> Any:
 
 @compiled
 def _context(steps: Any, point: Any) -> Any:
-    """0 for a quarter step or more to the border, one more for each halving of that; 8 for less than 2^-9."""
-    border = np.float32(0.5) - np.float32(abs(steps - point))
-    return (
-        (border < np.float32(0.25)) + (border < np.float32(0.125)) + (border < np.float32(2.0**-4))
-        + (border < np.float32(2.0**-5)) + (border < np.float32(2.0**-6)) + (border < np.float32(2.0**-7))
-        + (border < np.float32(2.0**-8)) + (border < np.float32(2.0**-9))
-    )  # fmt: skip
+    """0 for a quarter step or more to the border, one more for each halving of that; 8 for less than 2^-9.
+
+    Halvings are counted by the exponent of the distance as binary32, which 125 is for [1/4, 1/2).
+    """
+    bits = np.float32(np.float32(0.5) - np.float32(abs(steps - point))).view(np.int32)
+    return min(max(np.int32(125) - np.int32(bits >> 23), np.int32(0)), np.int32(8))
 
 
 @compiled

@@ -230,6 +230,7 @@ def _measure(
     for at, variant in enumerate(variants):
         decoded = variant.play(update, bound, options)  # not counted: caches and libraries warm up
         errors[at] = _error_over_bound(lossy, decoded, bound)
+        del decoded  # its memory is used again, as a receiver's is from round to round
         variant.compress_s.clear()
         variant.decompress_s.clear()
     for repeat in range(options.repeats):
