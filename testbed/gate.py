@@ -50,24 +50,30 @@ class Gate:
         """Probe what *clients* will use in *legs* and nobody has probed yet. The links are left as the probes had them.
 
         Each kind of link alone, and then up to eight clients at once: the server's link, and what the host can carry.
+        Where a probe does not end, the network may be gone: nothing else is probed, and all that would have been is
+        doubted, so that the round itself finds out, soon.
         """
         rows: list[ProbeRow] = []
+        broken = ""
         plain = _steady(topology)
         for leg in dict.fromkeys(legs):
             for chosen in _groups(plain, clients, leg):
                 kind = _kind(plain, chosen, leg)
-                if kind not in self._passed:
+                if kind in self._passed:
+                    continue
+                if broken:
+                    self._faults[kind] = f"not probed: {broken}"
+                    continue
+                try:
                     rows += self._probed(plain, chosen, leg, kind)
+                except TransferError as error:
+                    self._faults[kind] = broken = str(error)
         return rows
 
     def _probed(self, topology: Topology, chosen: Sequence[str], leg: Leg, kind: Kind) -> Iterator[ProbeRow]:
         self._network.reshape(topology, leg.k)
         for _ in range(1 if kind in self._faults else _TRIES):
-            try:
-                row = probe_path(self._network, chosen, leg.direction, wall_s=_PROBE_WALL_S, looks=_LOOKS)
-            except TransferError as error:
-                self._faults[kind] = str(error)
-                return
+            row = probe_path(self._network, chosen, leg.direction, wall_s=_PROBE_WALL_S, looks=_LOOKS)
             fault = row.fault
             if not fault:
                 self._passed.add(kind)

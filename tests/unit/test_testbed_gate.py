@@ -10,7 +10,7 @@ import pytest
 
 from netem.errors import TransferError
 from netem.link import AccessLink, LinkSpec, Topology
-from netem.probe import ProbeRow
+from netem.probe import ProbeRow, longest_wait_s
 from netem.trace import Trace
 from testbed import gate as module
 from testbed.gate import Gate, Leg
@@ -148,6 +148,35 @@ def test_a_probe_that_ends_in_an_error_is_a_doubt_not_the_end_of_the_run(
     mine = gate(links)
     assert mine.probe(STAR, ["pi-0"], [UP]) == []
     assert mine.doubt(STAR, ["pi-0"], "pi-0", UP).endswith("a probe of pi-0 failed: no byte for 30 s")
+
+
+def test_a_network_that_is_gone_is_waited_for_once_and_all_of_it_doubted(
+    links: Links, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Sequence[str]] = []
+
+    def gone(network: object, clients: Sequence[str], *_: object, **__: object) -> ProbeRow:
+        asked.append(clients)
+        raise TransferError("a probe of pi-0 was not through after 5 s")
+
+    mine = gate(links)
+    with monkeypatch.context() as lost:
+        lost.setattr(module, "probe_path", gone)
+        assert mine.probe(STAR, NAMES, [DOWN, UP]) == []
+    assert asked == [["pi-0"]]  # five were due, each of which would have waited as long
+    for leg in (DOWN, UP):
+        for name in NAMES:
+            assert "was not through after 5 s" in mine.doubt(STAR, NAMES, name, leg)
+    assert len(mine.probe(STAR, NAMES, [DOWN, UP])) == 5  # it was not gone after all
+    assert not any(mine.doubt(STAR, NAMES, name, leg) for name in NAMES for leg in (DOWN, UP))
+
+
+@pytest.mark.parametrize("expected_s", [0.1, 2.0])
+def test_a_probe_is_waited_for_in_proportion_to_what_it_should_take(expected_s: float) -> None:
+    wait_s = longest_wait_s(expected_s, [LinkSpec(1e9)])
+    assert 5 * expected_s < wait_s < 5 + 10 * expected_s
+    # A connection request that was lost is sent again after 1, 2 and 4 s.
+    assert longest_wait_s(expected_s, [LinkSpec(1e9, loss=0.01)]) == wait_s + 7.0
 
 
 def test_more_clients_than_are_probed_at_once(links: Links) -> None:
