@@ -27,10 +27,12 @@ from netem.trace import Trace
 
 pytestmark = pytest.mark.root
 
+# A busy host can only slow a transfer down, so the first that is as long as it should be shows the link.
+TRIES = 8
 FAST = LinkSpec(1e9)
 WIDE = AccessLink(FAST, FAST)
 # Slow enough that a kernel which is one process on a busy machine keeps up.
-NEAR, FAR, LOSSY = LinkSpec(2e6, 0.02), LinkSpec(6e6, 0.1), LinkSpec(4e6, 0.02, loss=0.01)
+NEAR, FAR, LOSSY = LinkSpec(2e6, 0.02), LinkSpec(2e6, 0.1), LinkSpec(4e6, 0.02, loss=0.01)
 
 
 def topology(wire: LinkSpec = FAST) -> Topology:
@@ -176,11 +178,11 @@ def test_a_long_fast_link_holds_all_that_is_under_way(network):
     assert len(arrived) == count
 
 
-@pytest.mark.parametrize(("link", "size"), [(NEAR, 300_000), (FAR, 900_000)])
+@pytest.mark.parametrize(("link", "size"), [(NEAR, 300_000), (FAR, 300_000)])
 def test_rate_and_delay_together_carry_tcp_as_modelled(network, link, size):
     network.reshape(topology(link))
     found: list[float] = []
-    while len(found) < 4:  # a busy host can only slow a transfer down
+    while len(found) < TRIES:
         network.start(FlowRequest(len(found) + 1, "wire", "uplink", os.urandom(size)))
         got = finish(network)
         assert got.status == "ok"
@@ -202,18 +204,23 @@ def test_what_is_lost_is_sent_again_and_arrives_whole(network):
 
 
 def test_a_rate_over_time_is_replayed_by_changing_it_in_place(network):
-    size, trace = 1_200_000, Trace((0.0, 0.5, 1.2, 2.0), (4e6, 1e6, 2e6, 8e6), end="hold")
+    size, trace = 300_000, Trace((0.0, 0.5, 1.2, 2.0), (1e6, 0.25e6, 0.5e6, 2e6), end="hold")
     link = LinkSpec(trace.rates_bps[0], trace=trace)
-    began_s = time.monotonic()
-    network.reshape(topology(link), trace_from_s=began_s)
-    network.start(FlowRequest(1, "wire", "uplink", os.urandom(size)))
-    got = finish(network)
-    assert got.status == "ok"
-    with ModelNetwork(topology(link), trace_from_s=began_s - got.started_s) as model:
-        model.start(FlowRequest(1, "wire", "uplink", size), 0.0)
-        expected_s = model.run()[0].duration_s
-    assert expected_s > 2.0  # past the last change
-    assert got.duration_s == pytest.approx(expected_s, rel=0.05)
+    found: list[tuple[float, float]] = []
+    while len(found) < TRIES:
+        began_s = time.monotonic()
+        network.reshape(topology(link), trace_from_s=began_s)
+        network.start(FlowRequest(len(found) + 1, "wire", "uplink", os.urandom(size)))
+        got = finish(network)
+        assert got.status == "ok"
+        with ModelNetwork(topology(link), trace_from_s=began_s - got.started_s) as model:
+            model.start(FlowRequest(1, "wire", "uplink", size), 0.0)
+            expected_s = model.run()[0].duration_s
+        assert expected_s > 2.0  # past the last change
+        if got.duration_s == pytest.approx(expected_s, rel=0.05):
+            return
+        found.append((got.duration_s, expected_s))
+    pytest.fail(f"found and expected seconds: {found}")
 
 
 def test_a_probe_expects_delay_and_rate_as_they_are(network):
