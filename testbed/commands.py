@@ -226,10 +226,9 @@ def schema(options: argparse.Namespace) -> int:
 
 def completion(options: argparse.Namespace) -> int:
     """`testbed completion`."""
-    from testbed.cli import _parser
-    from testbed.results import package
+    from testbed.completion import script
 
-    print(package("shtab", "completion").complete(_parser(), shell=options.shell))
+    print(script(options.shell))
     return 0
 
 

@@ -100,9 +100,37 @@ def test_the_first_scenario_works_without_root() -> None:
     assert loads(TEMPLATE.replace("engine: mininet", "engine: model")).network.engine == "model"
 
 
-def test_completion_is_a_script_that_bash_reads(capsys: pytest.CaptureFixture[str]) -> None:
+# What bash does at a press of Tab: the function that the script has named, with the words so far.
+TAB = """
+name=$(complete -p testbed | sed 's/.*-F \\([^ ]*\\).*/\\1/')
+try() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=(); $name testbed "${@: -1}" "${@: -2:1}"; echo "${COMPREPLY[*]}"; }
+try testbed re
+try testbed sweep --dr
+try testbed sweep --engine mi
+try testbed sweep scenarios/quick
+try testbed report scenarios/fl
+"""
+
+
+def test_bash_completes_commands_options_choices_and_files(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["completion", "bash"]) == 0
+    done = subprocess.run(
+        ["bash", "--norc"], input=capsys.readouterr().out + TAB, text=True, capture_output=True, check=False
+    )
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        "report",
+        "--dry-run",
+        "mininet",
+        "scenarios/quickstart.yaml",
+        "scenarios/fleets",
+    ]
+
+
+def test_the_completion_for_zsh_names_files_and_can_be_evaluated(capsys: pytest.CaptureFixture[str]) -> None:
+    """Tried by hand in zsh 5.9: ``eval`` after ``compinit``, and as ``_testbed`` in a folder of ``fpath``."""
+    assert main(["completion", "zsh"]) == 0
     script = capsys.readouterr().out
-    assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
-    assert "sweep" in script
-    assert "--resume" in script
+    assert script.startswith("#compdef testbed")
+    assert "compdef _shtab_testbed -N testbed" in script
+    assert '":YAML file:_files"' in script
