@@ -16,7 +16,6 @@ from netem.errors import CapabilityError, NetemError
 from netem.ledger import sweep as sweep_ledgers
 from testbed import dilation_check, fidelity
 from testbed import sweep as sweeps
-from testbed.checkpoints import rounds_kept
 from testbed.errors import ScenarioErrors, ScenarioProblem
 from testbed.learning.errors import LearningError
 from testbed.progress import Mode
@@ -347,6 +346,8 @@ def _kept(folder: Path) -> str:
         return "nothing was measured, and nothing is left"
     cells = folder / CELLS
     done = cells.read_bytes().count(b"\n") if cells.exists() else 0
+    from testbed.checkpoints import rounds_kept  # loads PyTorch
+
     rounds = rounds_kept(folder, done)
     begun = f", and {rounds} round{'' if rounds == 1 else 's'} of the next" if rounds else ""
     return f"{done} complete cell{'' if done == 1 else 's'} kept in {folder}{begun}\n{_to_go_on(folder)}"

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from netem.capabilities import require_for
 from netem.ledger import Ledger
@@ -21,14 +21,15 @@ from testbed import device_record, manifest, quota
 from testbed.carrier import Carrier, open_carrier
 from testbed.cells import Cell
 from testbed.errors import RecordError
-from testbed.experiment import Experiment
 from testbed.payloads import PayloadStore
 from testbed.progress import Mode, Progress
 from testbed.record import MANIFEST, RowWriter, add_manifest, create_folder, read_manifest
 from testbed.replay import Recording, Replay
 from testbed.round_line import round_lines
 from testbed.scenario import Scenario, loads
-from testbed.work import Workbench
+
+if TYPE_CHECKING:
+    from testbed.experiment import Experiment
 
 
 def state_dir() -> Path:
@@ -149,6 +150,10 @@ def _player(
             },
             (f"work: REPLAYED from {found.folder}; nothing is trained or compressed",),
         )
+    # They load PyTorch, which takes seconds: only once a run has passed all checks, and not to replay one.
+    from testbed.experiment import Experiment
+    from testbed.work import Workbench
+
     held = any(fleet.held for cell in scenario.cells() for fleet in cell.scenario.fleets)
     ledger = stack.enter_context(Ledger(state_dir())) if held else None
     checks = quota.check(scenario, ledger)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,11 @@ def test_the_first_scenario_works_without_root() -> None:
 # What bash does at a press of Tab: the function that the script has named, with the words so far.
 TAB = """
 name=$(complete -p testbed | sed 's/.*-F \\([^ ]*\\).*/\\1/')
-try() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=(); $name testbed "${@: -1}" "${@: -2:1}"; echo "${COMPREPLY[*]}"; }
+try() {
+  COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=()
+  $name testbed "${@: -1}" "${@: -2:1}"
+  echo "${COMPREPLY[*]}"
+}
 try testbed re
 try testbed sweep --dr
 try testbed sweep --engine mi
@@ -134,3 +139,10 @@ def test_the_completion_for_zsh_names_files_and_can_be_evaluated(capsys: pytest.
     assert script.startswith("#compdef testbed")
     assert "compdef _shtab_testbed -N testbed" in script
     assert '":YAML file:_files"' in script
+
+
+def test_commands_that_train_nothing_do_not_load_pytorch() -> None:
+    """It takes seconds, which `show`, `init`, `report` and every mistake in a scenario would cost."""
+    look = "import sys, testbed.commands; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", look], text=True, capture_output=True, check=True)
+    assert done.stdout == "False\n"
