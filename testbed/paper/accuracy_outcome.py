@@ -90,9 +90,13 @@ def figure(found: list[Difference], theme: Theme = PAPER) -> Figure:
     names = {kind: f"{kind[0]}, {'final model once' if kind[1] else 'every round'}" for kind in kinds}
     look = look_of(list(names.values()), theme)
     with drawn(theme):
-        drawing = Figure(figsize=(max(5.6, 3.9 * len(trainings)), 3.9), layout="constrained")
-        grid = drawing.subplots(1, len(trainings), squeeze=False)
-        for axes, training in zip(grid[0], trainings, strict=True):
+        columns = min(3, len(trainings))
+        bands = -(-len(trainings) // columns)
+        drawing = Figure(figsize=(max(5.6, 3.9 * columns), 3.4 * bands + 0.5), layout="constrained")
+        grid = drawing.subplots(bands, columns, squeeze=False, sharey=True)
+        for axes in grid.flat[len(trainings) :]:
+            axes.set_visible(False)
+        for axes, training in zip(grid.flat, trainings, strict=False):
             bound_axes(axes, {one.bound for one in found})
             for number, (kind, name) in enumerate(names.items()):
                 mine = [d for d in found if d.training == training and (d.codec, d.once) == kind]
@@ -111,9 +115,10 @@ def figure(found: list[Difference], theme: Theme = PAPER) -> Figure:
             axes.set_yscale("symlog", linthresh=2.0)
             axes.yaxis.set_major_formatter("{x:g}")
             axes.set_title(training.replace(", ", "\n"))
-        grid[0][0].set_ylabel("accuracy less that without compression\n(points; grey: the paper's 0.5)")
+        for band in grid:
+            band[0].set_ylabel("accuracy less that without compression\n(points; grey: the paper's 0.5)")
         labels: dict[str, Any] = {}
-        for axes in grid[0]:
+        for axes in grid.flat[: len(trainings)]:
             handles, names_of = axes.get_legend_handles_labels()
             labels |= dict(zip(names_of, handles, strict=True))
         drawing.legend(

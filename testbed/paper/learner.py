@@ -16,6 +16,7 @@ from testbed.learning.seeds import Seeds
 from testbed.paper.settings import Learner
 
 State = Mapping[str, np.ndarray]
+PAPER_LR = 1e-3
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,9 @@ class Training:
 
     @property
     def name(self) -> str:
-        """For tables: ``mobilenet_v2, fashion-mnist``."""
-        return f"{self.learner.model}, {self.dataset.name}"
+        """For tables: ``mobilenet_v2, fashion-mnist``, and the learning rate where it is not the paper's."""
+        rate = "" if self.learner.lr == PAPER_LR else f", lr {self.learner.lr:g}"
+        return f"{self.learner.model}, {self.dataset.name}{rate}"
 
     def plan(self, seed: int) -> Plan:
         """Everything but the codec."""
