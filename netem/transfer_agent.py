@@ -291,9 +291,7 @@ class TransferAgent(Agent):
         self.tell(event="arrived", flow=flow.flow, at_s=now_s, size=flow.offset, counter=counter)
 
     def _fail(self, flow: _Incoming, reason: str, *, cut: bool = False) -> None:
-        if flow.socket is not None:
-            _reset_on_close(flow.socket)
-        self._forget_incoming(flow)
+        # Said before the sender can notice, so that the owner hears of the cause before it hears of the consequence.
         self.tell(
             event="failed",
             flow=flow.flow,
@@ -302,6 +300,9 @@ class TransferAgent(Agent):
             error=f"receiver: {reason}",
             cut=cut,
         )
+        if flow.socket is not None:
+            _reset_on_close(flow.socket)
+        self._forget_incoming(flow)
 
     def _forget_incoming(self, flow: _Incoming) -> None:
         if flow.socket is not None:

@@ -268,16 +268,22 @@ class Transfers:
 
     def _pump(self, timeout_s: float) -> bool:
         """Handle the messages that are there; wait up to *timeout_s* for the first."""
-        ready = self._poll.poll(timeout_s * 1000)
-        processes = {process.channel.fileno(): process for process in self._processes.values()}
-        for descriptor, _ in ready:
-            message = processes[descriptor].hear()
-            handler = getattr(self, f"_on_{message['event']}", None)
-            if handler is not None and message["flow"] in self._flows:
-                handler(self._flows[message["flow"]], message)
-            elif handler is None or message["event"] == "digest":
-                self._answers.append(message)
+        ready = {descriptor for descriptor, _ in self._poll.poll(timeout_s * 1000)}
+        # A sender loses its connection when the receiver ends it, and that had said why before: hear all of it first.
+        for role in ("receiver", "sender", "digester"):
+            process = self._processes[role]
+            more = process.channel.fileno() in ready
+            while more:
+                self._handle(process.hear())
+                more = role == "receiver" and process.channel.fileno() in dict(self._poll.poll(0))
         return bool(ready)
+
+    def _handle(self, message: dict[str, Any]) -> None:
+        handler = getattr(self, f"_on_{message['event']}", None)
+        if handler is not None and message["flow"] in self._flows:
+            handler(self._flows[message["flow"]], message)
+        elif handler is None or message["event"] == "digest":
+            self._answers.append(message)
 
     def _on_started(self, flow: _Flow, message: dict[str, Any]) -> None:
         flow.started_s = message["at_s"]

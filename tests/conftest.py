@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # Helper modules beside the tests (scripted networks, made-up rows) are imported by their file name.
 for folder in ("unit", "integration"):
@@ -17,9 +17,11 @@ IS_ROOT = sys.platform == "linux" and os.geteuid() == 0
 STRICT = os.environ.get("FEDSZ_STRICT") == "1"
 
 # Where a run decides about a change, the same examples are tried each time; everybody else's run looks at new ones.
-settings.register_profile("strict", derandomize=True)
-if STRICT:
-    settings.load_profile("strict")
+# How long an example takes is the machine's matter.
+timeless = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("strict", timeless, derandomize=True)
+settings.register_profile("new examples", timeless)
+settings.load_profile("strict" if STRICT else "new examples")
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from looks import seen
 
 from devices.errors import LimitError, WorkerDiedError
 from devices.limits import ControlGroup, Limits, controllers, new_name
@@ -71,22 +72,27 @@ def test_this_kernel_has_the_second_version_only():
 
 @pytest.mark.parametrize("share", [0.2, 0.5])
 def test_a_cpu_share_stretches_work_to_within_a_tenth(share):
-    output, status, _, throttled_s = in_group(Limits(cpu_share=share), BURN)
-    assert status == 0
-    assert float(output) == pytest.approx(0.3 / share, rel=0.1)
-    assert throttled_s > 0
+    def look() -> float:
+        output, status, _, throttled_s = in_group(Limits(cpu_share=share), BURN)
+        assert status == 0
+        assert throttled_s > 0
+        return float(output)
+
+    seen(look, lambda took_s: took_s == pytest.approx(0.3 / share, rel=0.1))
 
 
 def test_lifting_the_share_lets_work_run_and_holding_back_slows_it_again():
-    walls = []
-    with ControlGroup(new_name("test"), Limits(cpu_share=0.25)) as group:
-        for lift in (True, False):
-            (group.let_run if lift else group.hold_back)()
-            child = start(BURN)
-            group.add(child.pid)
-            walls.append(float(child.communicate("go\n", timeout=60)[0]))
-    assert walls[1] == pytest.approx(1.2, rel=0.1)
-    assert walls[1] > 2.5 * walls[0]
+    def look() -> list[float]:
+        walls = []
+        with ControlGroup(new_name("test"), Limits(cpu_share=0.25)) as group:
+            for lift in (True, False):
+                (group.let_run if lift else group.hold_back)()
+                child = start(BURN)
+                group.add(child.pid)
+                walls.append(float(child.communicate("go\n", timeout=60)[0]))
+        return walls
+
+    seen(look, lambda walls: walls[1] == pytest.approx(1.2, rel=0.1) and walls[1] > 2.5 * walls[0])
 
 
 def test_a_memory_ceiling_kills_and_says_so():

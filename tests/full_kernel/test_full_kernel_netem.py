@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 
 import pytest
+from looks import seen
 from scipy.stats import binom
 
 from netem.agent import enter_namespace
@@ -27,12 +28,13 @@ from netem.trace import Trace
 
 pytestmark = pytest.mark.root
 
-# A busy host can only slow a transfer down, so the first that is as long as it should be shows the link.
-TRIES = 8
 FAST = LinkSpec(1e9)
 WIDE = AccessLink(FAST, FAST)
 # Slow enough that a kernel which is one process on a busy machine keeps up.
 NEAR, FAR, LOSSY = LinkSpec(2e6, 0.02), LinkSpec(2e6, 0.1), LinkSpec(4e6, 0.02, loss=0.01)
+
+
+_CATCH_UP_S = 0.02
 
 
 def topology(wire: LinkSpec = FAST) -> Topology:
@@ -101,11 +103,13 @@ def datagrams(
         receiver.settimeout(2.0)
         sender.connect(receiver.getsockname())
         arrived = []
-        began = time.monotonic()
+        due_s = time.monotonic()
         for number in range(count):
-            if (early_s := began + number * every_s - time.monotonic()) > 0:
+            if (early_s := due_s - time.monotonic()) > 0:
                 time.sleep(early_s)
             sender.send(struct.pack("!I", number).ljust(size))
+            # A sender that was held up a while does not send all that is overdue at once: no queue would hold it.
+            due_s = max(due_s, time.monotonic() - _CATCH_UP_S) + every_s
         while len(arrived) < count:
             try:
                 arrived.append(struct.unpack("!I", receiver.recv(2048)[:4])[0])
@@ -117,26 +121,28 @@ def datagrams(
 @pytest.mark.parametrize("delay_ms", [1, 5, 20, 100, 200])
 def test_a_delay_is_kept_to_within_a_twentieth(network, delay_ms):
     network.reshape(topology(LinkSpec(1e9, delay_s=delay_ms / 1e3)))
-    found: list[float] = []
-    while len(found) < 4:  # a busy host can only add to a round trip: looked at again, a true delay is seen
+
+    def look() -> float:
         floor = statistics.median(round_trips_ms(network, "plain", 10, 0.02))
-        found.append(statistics.median(round_trips_ms(network, "wire", 8, 0.05)) - floor)
-        if found[-1] == pytest.approx(delay_ms, rel=0.05, abs=0.5):
-            return
-    pytest.fail(f"asked for {delay_ms} ms, found {found}")
+        return statistics.median(round_trips_ms(network, "wire", 8, 0.05)) - floor
+
+    # A busy host can only add to a round trip: looked at again, a true delay is seen.
+    seen(look, lambda found_ms: found_ms == pytest.approx(delay_ms, rel=0.05, abs=0.5))
 
 
 def test_jitter_spreads_the_delay_over_its_range(network):
     network.reshape(topology(LinkSpec(1e9, delay_s=0.05, jitter_s=0.02)))
-    got = round_trips_ms(
-        network, "wire", 60, 0.05
-    )  # further apart than they can be delayed: none waits for another
-    twentieths = statistics.quantiles(got, n=20)
-    assert len(got) == 60
-    assert min(got) >= 29.5
-    assert twentieths[0] == pytest.approx(32, abs=4)
-    assert statistics.median(got) == pytest.approx(50, abs=8)
-    assert twentieths[-1] == pytest.approx(68, abs=4)
+
+    def look() -> list[float]:
+        """The twentieths of the round trips in order, from the first to the last but one."""
+        # Further apart than they can be delayed: none waits for another.
+        got = round_trips_ms(network, "wire", 60, 0.05)
+        assert len(got) == 60
+        assert min(got) >= 29.5
+        return statistics.quantiles(got, n=20)
+
+    # Chance puts a look in a hundred outside, a busy host some more.
+    seen(look, lambda found: abs(found[0] - 32) < 4 and abs(found[9] - 50) < 8 and abs(found[18] - 68) < 4)
 
 
 def test_jitter_keeps_packets_in_their_order(network):
@@ -164,6 +170,14 @@ def finish(network: MininetNetwork) -> FlowResult:
     raise AssertionError("no result within 30 s")
 
 
+def sent_s(network: MininetNetwork, payload: bytes) -> float:
+    """Duration of an upload over the wire, which arrives whole."""
+    network.start(FlowRequest(1, "wire", "uplink", payload))
+    got = finish(network)
+    assert (got.status, got.digest) == ("ok", hashlib.sha256(payload).hexdigest())
+    return got.duration_s
+
+
 def modelled_s(uplink: LinkSpec, size: int) -> float:
     with ModelNetwork(topology(uplink)) as model:
         model.start(FlowRequest(1, "wire", "uplink", size), 0.0)
@@ -181,46 +195,44 @@ def test_a_long_fast_link_holds_all_that_is_under_way(network):
 @pytest.mark.parametrize(("link", "size"), [(NEAR, 300_000), (FAR, 300_000)])
 def test_rate_and_delay_together_carry_tcp_as_modelled(network, link, size):
     network.reshape(topology(link))
-    found: list[float] = []
-    while len(found) < TRIES:
-        network.start(FlowRequest(len(found) + 1, "wire", "uplink", os.urandom(size)))
-        got = finish(network)
-        assert got.status == "ok"
-        found.append(got.duration_s)
-        if found[-1] == pytest.approx(modelled_s(link, size), rel=0.1):
-            return
-    pytest.fail(f"the model expects {modelled_s(link, size)} s, found {found}")
+    expected_s = modelled_s(link, size)
+    seen(  # a busy host can only slow a transfer down
+        lambda: sent_s(network, os.urandom(size)), lambda took_s: took_s == pytest.approx(expected_s, rel=0.1)
+    )
 
 
 def test_what_is_lost_is_sent_again_and_arrives_whole(network):
     network.reshape(topology(LOSSY))
     payload = os.urandom(600_000)
-    network.start(FlowRequest(1, "wire", "uplink", payload))
-    got = finish(network)
-    assert (got.status, got.digest) == ("ok", hashlib.sha256(payload).hexdigest())
-    assert got.duration_s > 8 * 600_000 / LOSSY.rate_bps
+
+    def look() -> float:
+        took_s = sent_s(network, payload)
+        assert took_s > 8 * 600_000 / LOSSY.rate_bps
+        return took_s
+
     # Chance decides how often the window is cut; the model gives the mean of many such transfers.
-    assert got.duration_s < 3 * modelled_s(LOSSY, 600_000)
+    expected_s = modelled_s(LOSSY, 600_000)
+    seen(look, lambda took_s: took_s < 3 * expected_s)
 
 
 def test_a_rate_over_time_is_replayed_by_changing_it_in_place(network):
     size, trace = 300_000, Trace((0.0, 0.5, 1.2, 2.0), (1e6, 0.25e6, 0.5e6, 2e6), end="hold")
     link = LinkSpec(trace.rates_bps[0], trace=trace)
-    found: list[tuple[float, float]] = []
-    while len(found) < TRIES:
+
+    def look() -> tuple[float, float]:
+        """Duration on the link and in the model."""
         began_s = time.monotonic()
         network.reshape(topology(link), trace_from_s=began_s)
-        network.start(FlowRequest(len(found) + 1, "wire", "uplink", os.urandom(size)))
+        network.start(FlowRequest(1, "wire", "uplink", os.urandom(size)))
         got = finish(network)
         assert got.status == "ok"
         with ModelNetwork(topology(link), trace_from_s=began_s - got.started_s) as model:
             model.start(FlowRequest(1, "wire", "uplink", size), 0.0)
             expected_s = model.run()[0].duration_s
         assert expected_s > 2.0  # past the last change
-        if got.duration_s == pytest.approx(expected_s, rel=0.05):
-            return
-        found.append((got.duration_s, expected_s))
-    pytest.fail(f"found and expected seconds: {found}")
+        return got.duration_s, expected_s
+
+    seen(look, lambda found: found[0] == pytest.approx(found[1], rel=0.05))
 
 
 def test_a_probe_expects_delay_and_rate_as_they_are(network):

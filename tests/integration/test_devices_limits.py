@@ -174,7 +174,7 @@ def test_a_killed_parent_takes_its_worker_along(tmp_path):
     with parent:
         pid, *folders = parent.stdout.readline().split()
         parent.kill()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     left = Path(folders[0])
     while left.exists():
         assert time.monotonic() < deadline, f"process {pid} outlived its parent"
@@ -197,7 +197,7 @@ def test_both_modes_agree_on_long_work():
     device = profile("raspberry-pi-4")
     piece = Piece("burn", "compress", burn, (0.15,))
     ratios = []
-    while len(ratios) < 3 and not any(abs(ratio - 1) < 0.1 for ratio in ratios):  # a busy host disturbs some
+    while len(ratios) < 8 and not any(abs(ratio - 1) < 0.1 for ratio in ratios):  # a busy host disturbs some
         ratios.append(compare(device.name, [piece], repeats=1)[0].ratio)
     assert min(abs(ratio - 1) for ratio in ratios) < 0.1, ratios
 

@@ -35,6 +35,9 @@ def wire() -> Iterator[tuple[SharedTrafficControl, int]]:
         os.close(there)
         lines = [
             "link add near index 10 type veth peer name far index 11",
+            # IPv6 would say hello over either end whenever it likes, and be counted.
+            "link set near addrgenmode none",
+            "link set far addrgenmode none",
             "link set near up",
             "link set far up",
             "address add 10.0.0.1/8 dev near",

