@@ -3,19 +3,21 @@
     OMP_NUM_THREADS=1 .venv/bin/python -m scripts.bench_codecs --out results/codecs               # about 25 minutes
     OMP_NUM_THREADS=1 .venv/bin/python -m scripts.bench_codecs --out results/codecs --only goals  # one comparison
 
-Prints Markdown; keeps raw values, and a plot for each, in the folder.
+Prints Markdown; keeps raw values, and a plot for each, in the folder. ``--only together`` prints the one table, and
+draws the one picture, of all whole updates that the folder holds.
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from fedsz import ErrorBound, Partition, compress, update_bytes
 from scripts.make_states import pairs
-from testbed.bench import BenchOptions, run, write_result
+from testbed.bench import BenchOptions, BenchResult, read_result, run, write_result
 from testbed.bench_report import markdown, ratio_speed_figure
 from testbed.bench_states import State
 from testbed.plot import save
@@ -35,6 +37,13 @@ COMPARISONS = {
     "alexnet-fine": BenchOptions(HUGE, bounds=FINE, repeats=3),
 }
 SIDE_INFORMATION = "side-information"
+TOGETHER = "together"
+WHOLE = {
+    "mobilenet_v2": "MobileNetV2",
+    "resnet50": "ResNet50",
+    "alexnet": "AlexNet",
+    "alexnet-fine": "AlexNet",
+}
 
 
 def main() -> None:
@@ -43,9 +52,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--only", metavar="NAME", action="append", choices=(*COMPARISONS, SIDE_INFORMATION))
+    parser.add_argument(
+        "--only", metavar="NAME", action="append", choices=(*COMPARISONS, SIDE_INFORMATION, TOGETHER)
+    )
     arguments = parser.parse_args()
-    chosen = arguments.only or (*COMPARISONS, SIDE_INFORMATION)
+    chosen = arguments.only or (*COMPARISONS, SIDE_INFORMATION, TOGETHER)
     for name, options in COMPARISONS.items():
         if name in chosen:
             result = run(options)
@@ -54,6 +65,17 @@ def main() -> None:
             print(f"## {name}\n\n{markdown(result)}", flush=True)
     if SIDE_INFORMATION in chosen:
         side_information(arguments.out)
+    if TOGETHER in chosen:
+        together(arguments.out)
+
+
+def together(folder: Path) -> None:
+    """What was measured of whole updates, now or before, as one table a model and one picture."""
+    found = {name: read_result(folder / name / "bench.json") for name in WHOLE}
+    rows = [replace(row, state=WHOLE[name]) for name, result in found.items() for row in result.rows]
+    result = BenchResult(BenchOptions(tuple(dict.fromkeys(WHOLE.values()))), tuple(rows))
+    save(ratio_speed_figure(result), folder, "ratio-speed")
+    print(markdown(result), flush=True)
 
 
 def side_information(folder: Path) -> None:
