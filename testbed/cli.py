@@ -7,6 +7,7 @@ where one is to be read, and a file or folder that exists where one is to be wri
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -180,6 +181,10 @@ def _count(text: str) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            # A name in a scenario may hold what the terminal's encoding lacks: no reason to end.
+            stream.reconfigure(errors="backslashreplace")
     try:
         return _main(arguments)
     except ModuleNotFoundError as error:

@@ -210,7 +210,7 @@ def init(options: argparse.Namespace) -> int:
 
     write_template(options.file)
     name = shlex.quote(str(options.file))
-    print(f"wrote {name}; next: testbed show {name}, then testbed sweep {name}")
+    print(f"wrote {name}; next: testbed show {name}, then testbed sweep {name} --fallback")
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -146,3 +147,15 @@ def test_commands_that_train_nothing_do_not_load_pytorch() -> None:
     look = "import sys, testbed.commands; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", look], text=True, capture_output=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_a_terminal_without_a_letter_gets_its_code_instead_of_an_end(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(TEMPLATE.replace("my devices?", "my café?"), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "testbed", "scenarios", str(tmp_path)],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert rb"my caf\xe9?" in done.stdout
