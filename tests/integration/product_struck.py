@@ -61,6 +61,9 @@ def arm(where: str, number: int, how: str) -> None:
 
 
 def main() -> int:
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # what a shell starts in the background ignores it
     os.setpgid(0, 0)  # a terminal's foreground group: all of this run and nobody else
     where, number, how, *arguments = sys.argv[1:]
     arm(where, int(number), how)

@@ -25,12 +25,14 @@ MARK = "NETEM_TEST_RUN"
 
 # Builds a network, sends for a while, takes it down, and so on, so that a kill can fall into every phase.
 RUN = """
+import signal
 import sys
 from pathlib import Path
 from netem.flow import FlowRequest
 from netem.link import AccessLink, LinkSpec, Topology
 from netem.mininet_backend import MininetNetwork
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
 access = AccessLink(LinkSpec(50e6), LinkSpec(50e6))
 number = 0
 while True:
