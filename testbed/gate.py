@@ -22,6 +22,8 @@ from netem.traffic_control import QueueState
 # Links whose rates are nearer to each other than this share one probe: the kernel is told any rate in the same way.
 _ALIKE = 1.1
 _PROBE_WALL_S, _LOOKS = 0.1, 3
+# A server's link with this many times what the clients can send together is one that nobody notices, however wide.
+_ROOM = 2.0
 # A probe that fails may have met other work; it is made again at once, and again before the next round of its kind.
 _TRIES = 3
 
@@ -138,12 +140,13 @@ def _steady(topology: Topology) -> Topology:
 
 def _kind(topology: Topology, chosen: Sequence[str], leg: Leg) -> Kind:
     """Equal for probes that would tell the same: the rates and delays of the way, as they run on this host."""
-    return leg.direction, *sorted(_way(topology, name, leg) for name in chosen)
+    needed_bps = sum(path(topology, name, leg.direction)[0].rate_bps for name in chosen)
+    return leg.direction, *sorted(_way(topology, name, leg, needed_bps) for name in chosen)
 
 
-def _way(topology: Topology, client: str, leg: Leg) -> tuple[float, ...]:
+def _way(topology: Topology, client: str, leg: Leg, needed_bps: float) -> tuple[float, ...]:
     near, shared, *back = path(topology, client, leg.direction)
-    forth = [_step(link.rate_bps * leg.k) for link in (near, shared)]
+    forth = [_step(near.rate_bps * leg.k), _step(min(shared.rate_bps / needed_bps, _ROOM))]
     chances = [(link.loss, link.reorder, _step(link.jitter_s / leg.k)) for link in (near, shared, *back)]
     # Of the way back the delay matters; its rate delays nothing but acknowledgements.
     delays = [_step(link.delay_s / leg.k) for link in (near, shared, *back)]

@@ -89,9 +89,15 @@ def test_what_runs_alike_here_is_one_kind_whatever_it_stands_for(links: Links) -
     """10 Mbit/s at dilation 20 and 100 Mbit/s at dilation 2 are the same link to the kernel."""
     mine = gate(links)
     mine.probe(STAR, NAMES, [UP])
-    server = AccessLink(LinkSpec(400e9), LinkSpec(400e9))
     faster = AccessLink(LinkSpec(100e6), LinkSpec(50e6))
-    assert mine.probe(Topology(server, dict.fromkeys(NAMES, faster)), NAMES, [Leg("uplink", 2.0)]) == []
+    leg = Leg("uplink", 2.0)
+    for server_bps in (40e9, 5e9):  # more than they need, in both
+        server = AccessLink(LinkSpec(server_bps), LinkSpec(server_bps))
+        assert mine.probe(Topology(server, dict.fromkeys(NAMES, faster)), NAMES, [leg]) == []
+    crowded = AccessLink(LinkSpec(250e6), LinkSpec(250e6))  # enough for each alone, not for all
+    assert [
+        row.flows for row in mine.probe(Topology(crowded, dict.fromkeys(NAMES, faster)), NAMES, [leg])
+    ] == [3]
     delayed = AccessLink(LinkSpec(10e6, delay_s=0.02), LinkSpec(50e6))
     assert mine.probe(Topology(WIDE, dict.fromkeys(NAMES, delayed)), NAMES, [UP])
 
