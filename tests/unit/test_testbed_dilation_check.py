@@ -44,7 +44,7 @@ def test_settings_of_the_sweep_are_points_of_their_own() -> None:
     ]
     seen = [slower(row, 0.05) if row.cell >= 100 else row for row in [*ROWS, *crowded]]
     found = points(seen, [*ROWS, *crowded])
-    assert {point.setting for point in found} == {"", "network.server.downlink.rate 15 Mbit/s"}
+    assert {point.setting for point in found} == {"", "server downlink 15 Mbit/s"}
     assert {
         (point.setting != "", round(point.median, 3)) for point in found if point.direction == "uplink"
     } == {
@@ -53,4 +53,4 @@ def test_settings_of_the_sweep_are_points_of_their_own() -> None:
     }
     good, text = verdict(found)
     assert not good
-    assert "network.server.downlink.rate 15 Mbit/s; goal 2%" in text
+    assert "server downlink 15 Mbit/s; goal 2%" in text
