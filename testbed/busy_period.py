@@ -145,7 +145,7 @@ def _all_begun(down: Sequence[ExpectedFlow], up: Sequence[ExpectedFlow]) -> bool
 
 def _fills(topology: Topology, flows: Sequence[ExpectedFlow]) -> bool:
     """Whether these flows of one direction fill the server's link."""
-    return any(
-        busiest_bps(topology, flows) > _FILLED * shared.top_bps
-        for shared in {flow.ways(topology)[1] for flow in flows}
-    )
+    if not flows:
+        return False
+    _, shared = flows[0].ways(topology)
+    return busiest_bps(topology, flows) > _FILLED * shared.top_bps

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -16,7 +15,7 @@ from testbed.paper.figures import bound_axes, look_of
 from testbed.paper.learner import Found
 from testbed.paper.outcome import Outcome, Table, Verdict
 from testbed.paper.settings import Accuracy
-from testbed.style import PAPER, Theme, drawn
+from testbed.style import COLUMNS, PAPER, Theme, drawn, labelled
 
 PAPER_BOUND = 1e-2
 PAIRED = (
@@ -90,7 +89,7 @@ def figure(found: list[Difference], theme: Theme = PAPER) -> Figure:
     names = {kind: f"{kind[0]}, {'final model once' if kind[1] else 'every round'}" for kind in kinds}
     look = look_of(list(names.values()), theme)
     with drawn(theme):
-        columns = min(3, len(trainings))
+        columns = min(COLUMNS, len(trainings))
         bands = -(-len(trainings) // columns)
         drawing = Figure(figsize=(max(5.6, 3.9 * columns), 3.4 * bands + 0.5), layout="constrained")
         grid = drawing.subplots(bands, columns, squeeze=False, sharey=True)
@@ -117,11 +116,8 @@ def figure(found: list[Difference], theme: Theme = PAPER) -> Figure:
             axes.set_title(training.replace(", ", "\n"))
         for band in grid:
             band[0].set_ylabel("accuracy less that without compression\n(points; grey: the paper's 0.5)")
-        labels: dict[str, Any] = {}
-        for axes in grid.flat[: len(trainings)]:
-            handles, names_of = axes.get_legend_handles_labels()
-            labels |= dict(zip(names_of, handles, strict=True))
+        named = labelled(grid.flat)
         drawing.legend(
-            list(labels.values()), list(labels), loc="outside lower center", ncols=min(3, len(labels))
+            named.values(), named.keys(), loc="outside lower center", ncols=min(COLUMNS, len(named))
         )
     return drawing
