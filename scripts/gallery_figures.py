@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter
 
 from netem.units import format_rate, parse_rate
 from testbed.plot import split_figure
@@ -18,7 +18,7 @@ from testbed.plot_rounds import accuracy_figure
 from testbed.record import PARTS, CodecUsed, Results, Row
 from testbed.scenario import loads
 from testbed.split import Summary, summarise
-from testbed.style import PAPER, PART_COLOURS, PART_HATCHES, drawn, looks
+from testbed.style import PAPER, PART_COLOURS, PART_HATCHES, both_log, drawn, legend_below, looks, plain_log
 
 SHOWN = ("train", "compress", "uplink", "decompress", "wait")
 TRACES = {"walk": "a walk", "train": "a train ride", "edge": "the edge of a cell"}
@@ -115,17 +115,14 @@ def side_information(results: Results) -> Figure:
             _line(right, [rate / 1e6 for rate in rates], groups, colour, style.marker, style.dashes, label)
         left.set_xticks([number + 1 for number in rounds])
         left.set_yscale("log")
-        left.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        left.yaxis.set_minor_formatter(NullFormatter())
+        plain_log(left, "y")
         left.grid(visible=True)
         left.set_xlabel("round")
         left.set_ylabel("compression ratio")
         _logarithmic(right, [rate / 1e6 for rate in rates])
         right.set_xlabel("uplink rate (Mbit/s)")
         right.set_ylabel("compress + send + decompress (s)")
-        handles, labels = right.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+        legend_below(figure, [right])
     return figure
 
 
@@ -319,8 +316,7 @@ def traces(results: Results) -> Figure:
             uploads.set_xlabel("emulated seconds")
         grid[0][0].set_ylabel("uplink (Mbit/s)")
         grid[1][0].set_ylabel("upload (s)")
-        handles, labels = grid[1][0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+        legend_below(figure, grid[1])
     return figure
 
 
@@ -370,16 +366,7 @@ def _line(
 
 
 def _logarithmic(axes: Axes, ticks: Sequence[float]) -> None:
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.grid(visible=True, which="major")
-    plain = FuncFormatter(lambda value, _: f"{value:g}")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(plain)
-        axis.set_minor_formatter(NullFormatter())
-    low, high = axes.get_ylim()
-    if high / low < 100:  # powers of ten alone would label one tick or two
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    both_log(axes)
     axes.set_xticks(list(ticks))
     axes.minorticks_off()
 

@@ -9,14 +9,13 @@ from typing import Literal
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from rich.table import Table
 
 from netem.units import format_rate
 from testbed.bench import GIVEN, BenchResult, BenchRow
 from testbed.crossover import rate_text
 from testbed.row import CodecUsed
-from testbed.style import PAPER, Theme, drawn, looks
+from testbed.style import PAPER, Theme, drawn, legend_below, looks, plain_log
 
 # Lines of equal B* in the picture.
 _CROSSOVERS_BPS = (1e8, 1e9, 1e10)
@@ -128,13 +127,9 @@ def ratio_speed_figure(result: BenchResult, theme: Theme = PAPER) -> Figure:
             _equal_crossovers(axes, theme)
             axes.set_title(state)
             axes.set_xlabel("speed, both ways (MB/s)")
-            for axis in (axes.xaxis, axes.yaxis):
-                axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-                axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-                axis.set_minor_formatter(NullFormatter())
+            plain_log(axes, "xy")
         grid[0][0].set_ylabel("compression ratio")
-        handles, labels = grid[0][0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(handles)))
+        legend_below(figure, grid.flat, 4)
     return figure
 
 

@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from netem.units import format_rate
 from testbed.crossover import Crossover, rate_text
@@ -23,7 +22,7 @@ from testbed.plot_settings import one_rate_each, settings_figure
 from testbed.row import PARTS, CodecUsed, Row
 from testbed.setting import setting_text
 from testbed.split import Quartiles, Summary, summarise
-from testbed.style import COLUMNS, PAPER, PART_COLOURS, PART_HATCHES, Look, Theme, drawn, looks
+from testbed.style import COLUMNS, PAPER, PART_COLOURS, PART_HATCHES, Look, Theme, both_log, drawn, looks
 
 PNG_DPI = 160
 # Bars of more rates than this crowd the split; we show them spread evenly over the sweep.
@@ -112,18 +111,7 @@ def _lines(axes: Axes, points: Sequence[Summary], look: dict[CodecUsed, Look], *
             linewidth=1.6,
             label=style.name,
         )
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.grid(visible=True, which="major")
-    plain = FuncFormatter(lambda value, _: f"{value:g}")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(plain)
-        axis.set_minor_formatter(NullFormatter())
-    low, high = axes.get_ylim()
-    if high / low < 12:  # about a decade: powers of ten alone would label one tick
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)))
-    elif high / low < 100:  # and in less than two decades one or two
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    both_log(axes)
     swept = sorted({item.rate_bps / 1e6 for item in points})
     if 1 < len(swept) <= SWEPT_TICKS:
         axes.set_xticks(swept)

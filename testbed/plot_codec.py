@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from testbed.row import CodecUsed, Row
-from testbed.style import COLUMNS, PAPER, Theme, drawn, labelled, looks
+from testbed.style import COLUMNS, PAPER, Theme, drawn, legend_below, looks
 
 
 def ratio_figure(rows: Sequence[Row], theme: Theme = PAPER) -> Figure | None:
@@ -66,6 +66,5 @@ def ratio_figure(rows: Sequence[Row], theme: Theme = PAPER) -> Figure | None:
         for axes in grid[:, 0]:
             axes.set_ylabel("compression ratio")
         grid[0][0].set_ylim(0, 1.12 * grid[0][0].get_ylim()[1])
-        named = labelled(grid.flat)
-        figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=len(named))
+        legend_below(figure, grid.flat)
     return figure

@@ -12,7 +12,7 @@ from netem.units import format_rate
 from testbed.pairing import without_codec
 from testbed.row import PARTS, CodecUsed, Row
 from testbed.setting import setting_text
-from testbed.style import PAPER, PART_COLOURS, PART_HATCHES, Theme, drawn, labelled, looks
+from testbed.style import PAPER, PART_COLOURS, PART_HATCHES, Theme, drawn, legend_below, looks
 
 # More clients than this do not get a readable row each; the picture says how many are left out.
 TIMELINE_CLIENTS = 16
@@ -116,8 +116,7 @@ def accuracy_figure(rows: Sequence[Row], theme: Theme = PAPER) -> Figure | None:
             axes.set_xlabel("emulated seconds")
             axes.grid(visible=True)
         grid[0][0].set_ylabel("test accuracy (%)")
-        named = labelled(grid[0])
-        figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=len(named))
+        legend_below(figure, grid[0])
     return figure
 
 

@@ -11,7 +11,7 @@ from netem.units import format_rate
 from testbed.row import CodecUsed, Row
 from testbed.setting import setting_text
 from testbed.split import Quartiles, Summary, summarise
-from testbed.style import PAPER, Look, Theme, drawn, labelled, looks
+from testbed.style import PAPER, Look, Theme, drawn, legend_below, looks
 
 # More lines than this are a wall of dots; the table below the picture has all of them.
 LINES = 24
@@ -48,8 +48,7 @@ def settings_figure(rows: Sequence[Row], theme: Theme = PAPER) -> Figure:
             axes.set_xlim(left=0)
             axes.grid(visible=True, axis="x")
             axes.tick_params(axis="y", length=0)
-        named = labelled([part])
-        figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=len(named))
+        legend_below(figure, [part])
     return figure
 
 

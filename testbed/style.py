@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +10,8 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from testbed.row import CodecUsed
 from testbed.split import codec_names
@@ -79,13 +81,34 @@ def looks(codecs: Iterable[CodecUsed], theme: Theme = PAPER) -> dict[CodecUsed, 
     return found
 
 
-def labelled(panels: Iterable[Axes]) -> dict[str, Artist]:
-    """What a legend for all of *panels* names: each label once."""
-    found: dict[str, Artist] = {}
+def legend_below(figure: Figure, panels: Iterable[Axes], columns: int | None = None) -> None:
+    """One legend for all of *panels*, under them: each label once, at most *columns* beside each other."""
+    named: dict[str, Artist] = {}
     for axes in panels:
         handles, labels = axes.get_legend_handles_labels()
-        found |= dict(zip(labels, handles, strict=True))
-    return found
+        named |= dict(zip(labels, handles, strict=True))
+    beside = min(columns or len(named), len(named))
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=max(1, beside))
+
+
+def plain_log(axes: Axes, which: str, steps: Sequence[float] = (1.0, 2.0, 5.0)) -> None:
+    """Plain numbers on a logarithmic axis (``x``, ``y`` or both), at these multiples of powers of ten."""
+    for name, axis in (("x", axes.xaxis), ("y", axes.yaxis)):
+        if name in which:
+            axis.set_major_locator(LogLocator(subs=steps))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_formatter(NullFormatter())
+
+
+def both_log(axes: Axes) -> None:
+    """Both axes logarithmic; a label at powers of ten, and more where those alone would label one tick or two."""
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.grid(visible=True, which="major")
+    plain_log(axes, "x", (1.0,))
+    low, high = axes.get_ylim()
+    decade, two = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0), (1.0, 2.0, 5.0)
+    plain_log(axes, "y", decade if high / low < 12 else two if high / low < 100 else (1.0,))
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from testbed.paper.figures import bound_axes, look_of
 from testbed.paper.learner import Found
 from testbed.paper.outcome import Outcome, Table, Verdict
 from testbed.paper.settings import Accuracy
-from testbed.style import COLUMNS, PAPER, Theme, drawn, labelled
+from testbed.style import COLUMNS, PAPER, Theme, drawn, legend_below
 
 PAPER_BOUND = 1e-2
 PAIRED = (
@@ -116,8 +116,5 @@ def figure(found: list[Difference], theme: Theme = PAPER) -> Figure:
             axes.set_title(training.replace(", ", "\n"))
         for band in grid:
             band[0].set_ylabel("accuracy less that without compression\n(points; grey: the paper's 0.5)")
-        named = labelled(grid.flat)
-        drawing.legend(
-            named.values(), named.keys(), loc="outside lower center", ncols=min(COLUMNS, len(named))
-        )
+        legend_below(drawing, grid.flat, COLUMNS)
     return drawing

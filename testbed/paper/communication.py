@@ -15,7 +15,7 @@ from testbed.crossover import Crossover, crossovers, interval_text, rate_text
 from testbed.learning.data import data_folder, load_dataset
 from testbed.learning.errors import DatasetMissingError
 from testbed.pairing import Pair, pair_up
-from testbed.paper.figures import look_of, plain_log
+from testbed.paper.figures import look_of
 from testbed.paper.outcome import Outcome, Table, Verdict, mean_interval
 from testbed.paper.outcome import interval_text as mean_text
 from testbed.paper.settings import Communication
@@ -23,7 +23,7 @@ from testbed.record import MANIFEST, read_results
 from testbed.row import Row
 from testbed.scenario import Scenario
 from testbed.split import codec_name
-from testbed.style import PAPER, Theme, drawn
+from testbed.style import PAPER, Theme, drawn, legend_below, plain_log
 
 Tell = Callable[[str], None]
 MODELLED = (
@@ -295,6 +295,5 @@ def figure(gains: list[Gain], theme: Theme = PAPER) -> Figure:
             axes.set_xlabel("uplink (Mbit/s)")
         for band in grid:
             band[0].set_ylabel("raw time / time\nwith compression")
-        handles, labels = grid[0][0].get_legend_handles_labels()
-        drawing.legend(handles, labels, loc="outside lower center", ncols=min(4, len(handles)))
+        legend_below(drawing, grid.flat, 4)
     return drawing

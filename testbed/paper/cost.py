@@ -23,12 +23,12 @@ from testbed.learning.federation import model_spec, tasks, with_samples
 from testbed.learning.models import initial_state
 from testbed.learning.seeds import Seeds
 from testbed.learning.training import TrainTask, train_client
-from testbed.paper.figures import look_of, plain_log, spread
+from testbed.paper.figures import look_of, spread
 from testbed.paper.learner import Found, Training
 from testbed.paper.outcome import Outcome, Table, Verdict, interval_text, mean_interval
 from testbed.paper.settings import Cost, bound_of
 from testbed.paper.timing import steady, timed
-from testbed.style import PAPER, Theme, drawn
+from testbed.style import PAPER, Theme, drawn, legend_below, plain_log
 
 Tell = Callable[[str], None]
 LIMIT = 4.7  # the paper's, in percent
@@ -209,6 +209,5 @@ def figure(rows: list[CostRow], theme: Theme = PAPER) -> Figure:
             axes.set_title(training.replace(", ", "\n"))
             axes.set_xlabel("samples of the client")
         grid[0][0].set_ylabel("share of the round (%); dotted: 4.7")
-        handles, labels = grid[0][0].get_legend_handles_labels()
-        drawing.legend(handles, labels, loc="outside lower center", ncols=len(handles))
+        legend_below(drawing, grid.flat)
     return drawing

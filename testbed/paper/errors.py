@@ -21,9 +21,9 @@ import fedsz
 from fedsz import ErrorBound, Partition
 from testbed.coding import DEFAULT_LOSSLESS
 from testbed.paper.learner import Found, State
-from testbed.paper.outcome import Outcome, Table, Verdict, interval_text, mean_interval
+from testbed.paper.outcome import Outcome, Table, Verdict, ends, interval_text
 from testbed.paper.settings import Errors
-from testbed.style import PAPER, Theme, drawn
+from testbed.style import PAPER, Theme, drawn, legend_below
 
 Tell = Callable[[str], None]
 Values = np.ndarray[Any, np.dtype[np.float64]]
@@ -233,13 +233,9 @@ def _each(rows: list[ErrorRow]) -> list[tuple[str, ...]]:
     return cells
 
 
-def margin(rows: Sequence[ErrorRow]) -> tuple[float, float, float]:
-    """By how much Laplace is nearer than the nearest other law, one pooling over seeds: mean and 95 % interval.
-
-    Paired: both distances are of the same errors. Below 0, another law is nearer; NaN ends with one seed.
-    """
-    mean, low, high, _ = mean_interval([min(row.uniform, row.gaussian) - row.laplace for row in rows])
-    return mean, low, high
+def leads(rows: Sequence[ErrorRow]) -> list[float]:
+    """By how much Laplace is nearer than the nearest other law, of the same errors; below 0, the other is nearer."""
+    return [min(row.uniform, row.gaussian) - row.laplace for row in rows]
 
 
 def _verdicts(rows: list[ErrorRow]) -> tuple[Verdict, ...]:
@@ -249,9 +245,10 @@ def _verdicts(rows: list[ErrorRow]) -> tuple[Verdict, ...]:
         pooled = [row for row in rows if row.codec == codec and row.tensor == "pooled"]
         single = [row for row in rows if row.codec == codec and not _is_pooled(row)]
         cases = dict.fromkeys((row.training, row.bound) for row in pooled)
-        margins = [margin([row for row in pooled if (row.training, row.bound) == case]) for case in cases]
-        ends = [(mean, mean) if np.isnan(low) else (low, high) for mean, low, high in margins]
-        nearer, farther = sum(low > 0 for low, _ in ends), sum(high < 0 for _, high in ends)
+        over_seeds = [
+            ends(leads([row for row in pooled if (row.training, row.bound) == case])) for case in cases
+        ]
+        nearer, farther = sum(low > 0 for low, _ in over_seeds), sum(high < 0 for _, high in over_seeds)
         distances = [row.laplace for row in pooled]
         count, alone = len(cases), sum(row.nearest == "laplace" for row in single)
         if nearer == count:
@@ -306,6 +303,5 @@ def figure(samples: Mapping[tuple[str, float, str], Values], theme: Theme = PAPE
                     "error / bound" if kind == "pooled / bound" else "error (unit of the weights)"
                 )
                 axes.tick_params(axis="x", labelsize=7.5)
-        handles, labels = grid[0][0].get_legend_handles_labels()
-        drawing.legend(handles, labels, loc="outside lower center", ncols=3)
+        legend_below(drawing, grid.flat, 3)
     return drawing

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from testbed.row import CodecUsed
 from testbed.style import Look, Theme, looks
@@ -26,15 +25,6 @@ def bound_axes(axes: Axes, bounds: Collection[float]) -> None:
     axes.set_xlim(min(bounds) / 1.8, max(bounds) * 1.8)
     axes.set_xlabel("relative error bound")
     axes.grid(visible=True, which="major")
-
-
-def plain_log(axes: Axes, which: str) -> None:
-    """Plain numbers on a logarithmic axis: ``x``, ``y`` or both."""
-    for name, axis in (("x", axes.xaxis), ("y", axes.yaxis)):
-        if name in which:
-            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axis.set_minor_formatter(NullFormatter())
 
 
 def spread(groups: Sequence[Sequence[float]]) -> tuple[list[float], list[list[float]]]:

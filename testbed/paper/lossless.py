@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 
 import fedsz
 from fedsz import ErrorBound, Partition
-from testbed.paper.figures import look_of, plain_log
+from testbed.paper.figures import look_of
 from testbed.paper.learner import Found, State
 from testbed.paper.outcome import Outcome, Table, Verdict
 from testbed.paper.settings import Lossless
 from testbed.paper.timing import steady, timed
-from testbed.style import PAPER, Theme, drawn
+from testbed.style import PAPER, Theme, drawn, legend_below, plain_log
 
 Tell = Callable[[str], None]
 SEED = 1
@@ -165,6 +165,5 @@ def figure(rows: list[LosslessRow], theme: Theme = PAPER) -> Figure:
             axes.set_title(f"{part} state" if part == "whole" else "what FedSZ codes exactly")
             axes.set_xlabel("speed, both ways (MB/s)")
         grid[0][0].set_ylabel("compression ratio")
-        handles, labels = grid[0][0].get_legend_handles_labels()
-        drawing.legend(handles, labels, loc="outside lower center", ncols=len(handles))
+        legend_below(drawing, grid.flat)
     return drawing

@@ -159,6 +159,12 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float, float, float]:
     return mean, mean - half, mean + half, deviation
 
 
+def ends(values: Sequence[float]) -> tuple[float, float]:
+    """Of the mean's 95 % interval; one value, whose interval nobody knows, is both."""
+    mean, low, high, _ = mean_interval(values)
+    return (low, high) if math.isfinite(low) else (mean, mean)
+
+
 def interval_text(values: Sequence[float], digits: int = 2, unit: str = "") -> str:
     """``6.53 [6.48, 6.58]``; without brackets for one value, whose interval nobody knows."""
     mean, low, high, _ = mean_interval(values)

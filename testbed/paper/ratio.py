@@ -18,7 +18,7 @@ from testbed.paper.kept import plan_hash
 from testbed.paper.learner import Found, State, Training, interleaved
 from testbed.paper.outcome import Outcome, Table, Verdict, interval_text, mean_interval
 from testbed.paper.settings import Ratio
-from testbed.style import PAPER, Theme, drawn
+from testbed.style import PAPER, Theme, drawn, legend_below
 
 Tell = Callable[[str], None]
 FILE = "rows.jsonl"
@@ -205,6 +205,5 @@ def figure(rows: list[RatioRow], theme: Theme = PAPER) -> Figure:
             if PAPER_BOUND in {row.bound for row in rows}:
                 axes.vlines(PAPER_BOUND, *PAPER_RANGE, color=theme.ink, linewidth=6, alpha=0.18, zorder=0)
         grid[0][0].set_ylabel("compression ratio (grey: the paper's range)")
-        handles, labels = grid[0][0].get_legend_handles_labels()
-        drawing.legend(handles, labels, loc="outside lower center", ncols=min(4, len(handles)))
+        legend_below(drawing, grid.flat, 4)
     return drawing

@@ -15,13 +15,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from testbed.paper.communication import swept
-from testbed.paper.figures import look_of, plain_log
-from testbed.paper.outcome import Outcome, Table, Verdict, interval_text, mean_interval
+from testbed.paper.figures import look_of
+from testbed.paper.outcome import Outcome, Table, Verdict, ends, interval_text
 from testbed.paper.settings import Scaling
 from testbed.row import Row
 from testbed.scenario import Scenario
 from testbed.split import codec_name
-from testbed.style import PAPER, Theme, drawn
+from testbed.style import PAPER, Theme, drawn, plain_log
 
 Tell = Callable[[str], None]
 
@@ -131,20 +131,20 @@ def _verdicts(rows: list[ScalingRow]) -> list[Verdict]:
             mine = sorted(
                 (r for r in rows if r.codec == codec and r.kind == kind), key=lambda row: row.clients
             )
-            ends = [
+            gains = [
                 [b / a for a, b in zip(row.round_s, raw[kind, row.clients].round_s, strict=False)]
                 for row in (mine[0], mine[-1])
                 if (kind, row.clients) in raw
             ]
-            if len(ends) < 2:
+            if len(gains) < 2:
                 continue
             verdicts.append(
                 Verdict(
                     f"{kind} scaling: {codec} keeps shortening the round as clients are added",
                     "scales to 128 ranks",
-                    f"raw / compressed {interval_text(ends[0])}x with {mine[0].clients}, {interval_text(ends[1])}x "
+                    f"raw / compressed {interval_text(gains[0])}x with {mine[0].clients}, {interval_text(gains[1])}x "
                     f"with {mine[-1].clients} clients",
-                    judged(ends[1]),
+                    judged(gains[1]),
                 )
             )
     return verdicts
@@ -152,9 +152,7 @@ def _verdicts(rows: list[ScalingRow]) -> list[Verdict]:
 
 def judged(gains: Sequence[float]) -> str:
     """Whether raw over compressed time is above 1 with the most clients; an interval that holds 1 decides nothing."""
-    mean, low, high, _ = mean_interval(gains)
-    if np.isnan(low):
-        low = high = mean
+    low, high = ends(gains)
     if low > 1:
         return "agrees"
     return "does not agree" if high < 1 else "undecided: the interval holds 1"

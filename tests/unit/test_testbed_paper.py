@@ -22,6 +22,7 @@ from testbed.paper import accuracy, communication, cost, errors, lossless, ratio
 from testbed.paper.accuracy import Run, differences
 from testbed.paper.command import experiment
 from testbed.paper.learner import find
+from testbed.paper.outcome import ends
 from testbed.paper.settings import NAMES, Learner, Paper, load, loads, locate
 from testbed.scenario import Candidate
 
@@ -335,10 +336,9 @@ def test_the_nearest_law_is_told_by_the_interval_over_seeds(
     assert verdict.verdict == word
     assert told in verdict.ours
     assert f"nearest for 0 of {len(leads)} tensors alone" in verdict.ours
-    mean, low, high = errors.margin([row for row in rows if row.tensor == "pooled"])
-    assert mean == pytest.approx(np.mean(leads))
+    assert errors.leads([row for row in rows if row.tensor == "pooled"]) == pytest.approx(leads)
     if len(leads) > 1:
-        assert (low, high) == pytest.approx(stats.ttest_1samp(leads, 0).confidence_interval(0.95))
+        assert ends(leads) == pytest.approx(stats.ttest_1samp(leads, 0).confidence_interval(0.95))
 
 
 def test_the_errors_of_each_seed_are_those_of_its_own_model(tmp_path: Path) -> None:
