@@ -28,9 +28,10 @@ class Training:
 
     @property
     def name(self) -> str:
-        """For tables: ``mobilenet_v2, fashion-mnist``, and the learning rate where it is not the paper's."""
+        """For tables: ``mobilenet_v2, fashion-mnist``, the learning rate where it is not the paper's, and the label."""
         rate = "" if self.learner.lr == PAPER_LR else f", lr {self.learner.lr:g}"
-        return f"{self.learner.model}, {self.dataset.name}{rate}"
+        label = self.learner.label and f", {self.learner.label}"
+        return f"{self.learner.model}, {self.dataset.name}{rate}{label}"
 
     def plan(self, seed: int) -> Plan:
         """Everything but the codec."""

@@ -46,6 +46,7 @@ class Learner:
         final_test_samples: the same after the last round.
         seeds: how many seeds, each with initial weights, split and order of its own.
         arms: what is sent through (accuracy only); raw values always are.
+        label: tells this learner from another of the same model, data and learning rate in tables; empty for none.
     """
 
     model: str
@@ -61,6 +62,7 @@ class Learner:
     final_test_samples: int | None = None
     seeds: int = 5
     arms: tuple[Candidate, ...] = ()
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,7 @@ _LEARNER = Record(
         Key("final_test_samples", Or(None, Integer(1)), "held-out images after the last; null for all"),
         Key("seeds", Integer(1, 1000), "how many seeds"),
         Key("arms", _ARMS, "codecs and bounds to train through, for the accuracy"),
+        Key("label", Text(), "tells it from another learner of the same model, data and learning rate"),
     ],
     label="model",
 )
