@@ -39,6 +39,8 @@ class Comparison:
 
     Attributes:
         scale_s: from wall time; cpu_s: from CPU time, which other processes disturb less.
+        quota_cpu_s: CPU time that the work took under the quota, multiplied as `cpu_s` is. More than `cpu_s` where the
+            work suffers from its stalls (cold caches); less than `quota_s` where the quota gave less than its share.
     """
 
     device: str
@@ -46,11 +48,17 @@ class Comparison:
     quota_s: tuple[float, ...]
     scale_s: tuple[float, ...]
     cpu_s: tuple[float, ...]
+    quota_cpu_s: tuple[float, ...]
 
     @property
     def ratio(self) -> float:
         """Median under the quota over median of the scaled CPU time: 1 where the modes agree."""
         return statistics.median(self.quota_s) / statistics.median(self.cpu_s)
+
+    @property
+    def cpu_ratio(self) -> float:
+        """The same of the CPU time that the work took: what of `ratio` is the work's, not the quota's."""
+        return statistics.median(self.quota_cpu_s) / statistics.median(self.cpu_s)
 
 
 def pieces() -> tuple[Piece, ...]:
@@ -74,7 +82,7 @@ def compare(device: str, work: Sequence[Piece] | None = None, *, repeats: int = 
     found: list[Comparison] = []
     with Worker(limits_for(known, "quota")) as held, Worker() as free:
         for piece in pieces() if work is None else work:
-            seconds: dict[str, list[float]] = {"quota": [], "scale": [], "cpu": []}
+            seconds: dict[str, list[float]] = {"quota": [], "scale": [], "cpu": [], "quota cpu": []}
             for worker in (held, free):
                 worker.call(piece.function, *piece.args)  # imports and data
             for _ in range(repeats):
@@ -84,6 +92,7 @@ def compare(device: str, work: Sequence[Piece] | None = None, *, repeats: int = 
                 seconds["quota"].append(slow.seconds)
                 seconds["scale"].append(scaled.seconds)
                 seconds["cpu"].append(device_time(scaled.took, known, piece.work, clock="cpu").seconds)
+                seconds["quota cpu"].append(device_time(slow.took, known, piece.work, clock="cpu").seconds)
             found.append(Comparison(device, piece.name, *(tuple(values) for values in seconds.values())))
     return found
 
@@ -94,15 +103,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("devices", nargs="+")
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args(arguments)
-    print("| device | work | quota, s | scaled wall time, s | scaled CPU time, s | quota / scaled CPU time |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    print(
+        "| device | work | quota, s | scaled wall time, s | scaled CPU time, s | quota / scaled CPU time "
+        "| CPU time, quota / scale |"
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     try:
         for device in options.devices:
             for row in compare(device, repeats=options.repeats):
                 columns = (
                     f"{statistics.median(values):.3f}" for values in (row.quota_s, row.scale_s, row.cpu_s)
                 )
-                print(f"| {device} | {row.piece} | {' | '.join(columns)} | {row.ratio:.3f} |")
+                print(
+                    f"| {device} | {row.piece} | {' | '.join(columns)} | {row.ratio:.3f} | {row.cpu_ratio:.3f} |"
+                )
     except UnknownDeviceError as error:
         print(error, file=sys.stderr)
         return 2
