@@ -23,10 +23,11 @@ fi
 # Not needed to run: the data set of the quick start.
 wanted=(dataset-fashion-mnist)
 if [ "${1:-}" = tests ]; then
-    # A browser and a reader of PDF for the report, Vagrant to check the Vagrantfile, and a whole kernel as a process for
-    # netem, Open vSwitch and cgroup v2 on machines whose own kernel lacks them (amd64 only). Half a minute, once.
+    # A browser and a reader of PDF for the report, Vagrant to check the Vagrantfile, a whole kernel as a process for
+    # netem, Open vSwitch and cgroup v2 on machines whose own kernel lacks them, and an emulator for a kernel with two
+    # processors (both amd64 only). Half a minute, once.
     wanted+=(chromium chromium-driver poppler-utils vagrant)
-    [ "$(uname -m)" = x86_64 ] && wanted+=(user-mode-linux openvswitch-switch gcc libc6-dev)
+    [ "$(uname -m)" = x86_64 ] && wanted+=(user-mode-linux openvswitch-switch gcc libc6-dev qemu-system-x86 cpio)
 fi
 
 installed() { dpkg-query -W -f='${Status}' "$1" 2>/dev/null | grep -q 'ok installed'; }
@@ -50,6 +51,28 @@ if command -v apt-get >/dev/null; then
     fi
 else
     say "no apt-get here: install Mininet and bridge-utils yourself, or use the modelled network"
+fi
+
+# --- a kernel for the emulator -------------------------------------------------------------------------------------
+# Unpacked and not installed, so that nothing of the machine changes; the name of the package changes with each update.
+kernel=.venv/full-kernel/vmlinuz
+if [ "${1:-}" = tests ] && [ "$(uname -m)" = x86_64 ] && command -v apt-get >/dev/null && [ ! -s $kernel ]; then
+    unpack_kernel() {
+        local package folder
+        for package in linux-image-cloud-amd64 linux-image-virtual; do # Debian's, Ubuntu's
+            package=$(apt-cache depends "$package" 2>/dev/null | awk '/Depends: linux-image-/ {print $2; exit}')
+            [ -n "$package" ] && break
+        done
+        [ -n "$package" ] || return 1
+        folder=$(mktemp -d)
+        (cd "$folder" && apt-get download -q "$package" && dpkg-deb -x ./*.deb .) &&
+            mkdir -p .venv/full-kernel && cp "$folder"/boot/vmlinuz-* $kernel.new && mv $kernel.new $kernel
+        local status=$?
+        rm -rf "$folder"
+        return $status
+    }
+    say "a kernel for the emulator"
+    unpack_kernel >.venv/.kernel-log 2>&1 || say "could not unpack one (see .venv/.kernel-log); its tests will say so"
 fi
 
 # --- virtual environment ---------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """Tests in this folder run in a kernel of their own, booted once; outside, each shows what came of it there.
 
 Outside, pytest collects the tests as usual; running the first boots the kernel, which runs all those selected
-and writes down every report; the others only read theirs.
+and writes down every report; the others only read theirs. Tests marked `processors` run in a virtual machine, which has
+two, all others in a kernel that is a process.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ import json
 import os
 from collections.abc import Generator
 from pathlib import Path
+from types import ModuleType
 
-import full_kernel_boot as full_kernel
+import full_kernel_boot
 import pytest
+import virtual_machine
 
 HERE = Path(__file__).parent
 _REPORTS = os.environ.get("FULL_KERNEL", "")  # a folder; set inside the kernel only
-_outcome = pytest.StashKey[dict[str, list[pytest.TestReport]]]()
-_console = pytest.StashKey[str]()
+# By the name of the module that boots the kernel: reports of each test, and the console.
+_outcome = pytest.StashKey[dict[str, tuple[dict[str, list[pytest.TestReport]], str]]]()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -44,17 +47,19 @@ def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
 
 
 def _reports(item: pytest.Item) -> list[pytest.TestReport]:
-    if excuse := full_kernel.excuse():
+    kernel = _kernel(item)
+    if excuse := kernel.excuse():
         place = (str(item.path), item.location[1] or 0, f"Skipped: {excuse}")
         return [_report(item, "skipped", place)]
-    if absent := full_kernel.missing():
+    if absent := kernel.missing():
         return [_report(item, "failed", f"cannot boot a full kernel; {absent}")]
-    session = item.session
-    if _outcome not in session.stash:
-        session.stash[_outcome], session.stash[_console] = _boot(session)
-    found = session.stash[_outcome].get(item.nodeid, [])
+    booted = item.session.stash.setdefault(_outcome, {})
+    if kernel.__name__ not in booted:
+        booted[kernel.__name__] = _boot(kernel, item.session)
+    reports, console = booted[kernel.__name__]
+    found = reports.get(item.nodeid, [])
     if not found or found[-1].when != "teardown":
-        end = "\n".join(session.stash[_console].splitlines()[-60:])
+        end = "\n".join(console.splitlines()[-60:])
         found = [
             *found,
             _report(item, "failed", f"the kernel did not finish this test; its console ends:\n{end}"),
@@ -62,11 +67,15 @@ def _reports(item: pytest.Item) -> list[pytest.TestReport]:
     return found
 
 
-def _boot(session: pytest.Session) -> tuple[dict[str, list[pytest.TestReport]], str]:
-    names = [item.nodeid for item in session.items if HERE in item.path.parents]
+def _kernel(item: pytest.Item) -> ModuleType:
+    return virtual_machine if item.get_closest_marker("processors") else full_kernel_boot
+
+
+def _boot(kernel: ModuleType, session: pytest.Session) -> tuple[dict[str, list[pytest.TestReport]], str]:
+    mine = [item for item in session.items if HERE in item.path.parents and _kernel(item) is kernel]
     factory = pytest.TempPathFactory.from_config(session.config, _ispytest=True)
-    folder = factory.mktemp("full_kernel")
-    done = full_kernel.boot(folder, session.config.rootpath, names)
+    folder = factory.mktemp(kernel.__name__)
+    done = kernel.boot(folder, session.config.rootpath, [item.nodeid for item in mine])
     reports: dict[str, list[pytest.TestReport]] = {}
     for line in done.reports:
         hook = session.config.hook

@@ -127,23 +127,28 @@ def boot(folder: Path, root: Path, arguments: Sequence[str], limit_s: float = LI
         "quiet",
     ]
     console = folder / "console.txt"
-    with console.open("wb") as output:
+    late = run(command, _environment(folder), console, limit_s)
+    text = console.read_bytes().decode("utf-8", "replace").replace("\r", "")
+    return Boot(text + late, reports.read_text().splitlines())
+
+
+def run(command: Sequence[str], environment: dict[str, str], output: Path, limit_s: float) -> str:
+    """Run a kernel until it halts, what it prints into *output*; a line where it had to be ended."""
+    with output.open("wb") as stream:
         kernel = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
-            stdout=output,
+            stdout=stream,
             stderr=subprocess.STDOUT,
-            env=_environment(folder),
+            env=environment,
             start_new_session=True,  # it is many processes; they end together
         )
-        late = ""
         try:
             kernel.wait(limit_s)
         except subprocess.TimeoutExpired:
-            late = f"\nended by us after {limit_s:g} s"
+            return f"\nended by us after {limit_s:g} s"
         finally:
             if kernel.poll() is None:
                 os.killpg(kernel.pid, signal.SIGKILL)
                 kernel.wait()
-    text = console.read_bytes().decode("utf-8", "replace").replace("\r", "")
-    return Boot(text + late, reports.read_text().splitlines())
+    return ""
