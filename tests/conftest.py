@@ -28,7 +28,8 @@ settings.load_profile("strict" if STRICT else "new examples")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What shapes links or limits work measures time. Tests marked `root` need root; without it each says so."""
     for item in items:
-        if item.get_closest_marker("root") or "full_kernel" in item.path.parts:
+        measures = "full_kernel" in item.path.parts and not item.get_closest_marker("processors")
+        if item.get_closest_marker("root") or measures:
             item.add_marker("alone")
     if IS_ROOT:
         return

@@ -14,7 +14,7 @@ from devices.errors import LimitError
 from devices.limits import ControlGroup, Limits, controllers, new_name
 from devices.worker import Worker
 
-pytestmark = [pytest.mark.root, pytest.mark.processors]
+pytestmark = pytest.mark.processors
 
 # Waits for a line, so that the work begins inside the control group.
 BURN = """
