@@ -65,7 +65,7 @@ def trained(
 ) -> State:
     """*model* after so many rounds of one client on Fashion-MNIST, batch 64, Adam whose state starts afresh each round.
 
-    Where Fashion-MNIST is not installed, on scikit-learn's digits. Every round's state is kept in *folder*, so that the
+    Where Fashion-MNIST is not installed, on handwritten digits. Every round's state is kept in *folder*, so that the
     one before can serve as reference; ``rounds = 0`` is the fresh model.
 
     Args:

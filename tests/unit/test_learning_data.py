@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
 from testbed.learning import data
 from testbed.learning.data import DEBIAN_FASHION_MNIST, held_out, load_dataset, load_or_fallback
@@ -36,7 +37,19 @@ def test_digits_are_always_there():
     check(digits)
     assert len(digits.train_labels) + len(digits.test_labels) == 1797
     assert digits.train_images.max() == 255
-    assert "scikit-learn" in digits.source
+    assert "UCI" in digits.source
+
+
+def test_digits_are_those_that_scikit_learn_carries():
+    published = load_digits()
+    digits = load_dataset("digits")
+    ours = sorted(
+        image.tobytes() for part in (digits.train_images, digits.test_images) for image in part.numpy()
+    )
+    theirs = sorted(np.rint(image * (255 / 16)).astype(np.uint8).tobytes() for image in published.images)
+    assert ours == theirs
+    labels = torch.cat([digits.train_labels, digits.test_labels])
+    assert torch.bincount(labels).tolist() == np.bincount(published.target).tolist()
 
 
 @needs_fashion_mnist
