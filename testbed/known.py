@@ -50,6 +50,9 @@ def datasets() -> Mapping[str, str]:
     return dict.fromkeys(DATASETS, "")
 
 
+# What needs no library to be known.
+OUR_MODELS = ("cnn",)
+
 # A user's own, by the look of its name.
 OWN_MODEL, OWN_DATA = r"\.py:\w+$", r"\.npz$"
 

@@ -82,7 +82,9 @@ LEARNING = Record(
     [
         Key(
             "model",
-            KnownOrFile("model", known.models, known.OWN_MODEL, known.own, "my_model.py:build"),
+            KnownOrFile(
+                "model", known.models, known.OWN_MODEL, known.own, "my_model.py:build", known.OUR_MODELS
+            ),
             "which network is trained: cnn, torchvision's name for it, or FILE.py:FUNCTION",
         ),
         Key(

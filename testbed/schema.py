@@ -275,16 +275,19 @@ class Known(Kind[str]):
     Args:
         noun: "codec", "device".
         names: returns name -> why it cannot be used here (empty when it can). May raise ImportError.
+        ours: names of which nobody needs to be asked, as that may load a library of seconds.
     """
 
-    def __init__(self, noun: str, names: Callable[[], Mapping[str, str]]) -> None:
-        self._noun, self._names = noun, names
+    def __init__(self, noun: str, names: Callable[[], Mapping[str, str]], ours: tuple[str, ...] = ()) -> None:
+        self._noun, self._names, self._ours = noun, names, ours
         self.meaning = f"the name of a {noun} is expected"
 
     def read(self, tree: Tree, at: At) -> str:
         if not isinstance(tree, Scalar) or not isinstance(tree.value, str):
             raise self._wrong(tree, at)
         name = tree.value
+        if name in self._ours:
+            return name
         try:
             known = self._names()
         except ImportError as error:

@@ -29,8 +29,9 @@ class KnownOrFile(Known):
         pattern: str,
         located: Callable[[str, Path], str],
         example: str,
+        ours: tuple[str, ...] = (),
     ) -> None:
-        super().__init__(noun, names)
+        super().__init__(noun, names, ours)
         self._pattern, self._located = pattern, located
         self.meaning = f"the name of a {noun}, or a file such as {example}, is expected"
 

@@ -14,9 +14,6 @@ from torch import Tensor, nn
 from testbed.learning.data import Dataset, cached_dataset
 from testbed.learning.errors import TaskError
 from testbed.learning.models import ModelSpec, load, tensor, to_numpy
-from testbed.learning.vision import torchvision
-
-torchvision()  # a second or two, now and not inside the first call that is measured
 
 
 @dataclass(frozen=True, slots=True)

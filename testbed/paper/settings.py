@@ -151,7 +151,7 @@ class Paper:
         return "full" if full else "reduced"
 
 
-_MODEL = Known("model", known.models)
+_MODEL = Known("model", known.models, known.OUR_MODELS)
 _DATA = ListOf(Known("data set", known.datasets), shortest=1)
 _CODECS = ListOf(Known("codec", known.codecs), shortest=1)
 _BOUNDS = ListOf(Number(0, 1, above=True, example="1e-2"), shortest=1)
