@@ -26,10 +26,10 @@ settings.load_profile("strict" if STRICT else "new examples")
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What shapes links or limits work measures time. Tests marked `root` need root; without it each says so."""
+    """What shapes links or limits work measures time, unless it says otherwise (`beside`); without root it says so."""
     for item in items:
-        measures = "full_kernel" in item.path.parts and not item.get_closest_marker("processors")
-        if item.get_closest_marker("root") or measures:
+        shapes = item.get_closest_marker("root") or "full_kernel" in item.path.parts
+        if shapes and not item.get_closest_marker("beside"):
             item.add_marker("alone")
     if IS_ROOT:
         return

@@ -14,7 +14,7 @@ from devices.errors import LimitError
 from devices.limits import ControlGroup, Limits, controllers, new_name
 from devices.worker import Worker
 
-pytestmark = pytest.mark.processors
+pytestmark = [pytest.mark.processors, pytest.mark.beside]
 
 # Waits for a line, so that the work begins inside the control group.
 BURN = """

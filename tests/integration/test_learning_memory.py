@@ -9,7 +9,7 @@ from testbed.learning.federation import with_samples
 from testbed.learning.models import ModelSpec, initial_state
 from testbed.learning.training import TrainTask, train_client
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.beside]
 
 
 def test_resnet50_dies_at_512_mb_and_trains_at_4_gb():

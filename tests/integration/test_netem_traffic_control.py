@@ -17,7 +17,7 @@ from netem.netlink import NetlinkError
 from netem.shaper import shape
 from netem.traffic_control import TrafficControl
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.beside]
 
 
 @contextmanager

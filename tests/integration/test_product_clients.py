@@ -152,6 +152,7 @@ def test_a_round_in_which_every_client_fails_is_rows_too(
 
 
 @pytest.mark.root
+@pytest.mark.beside
 def test_bytes_altered_between_client_and_server_cost_one_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,6 +71,7 @@ def keys(folder: Path) -> list[tuple[int, int, str]]:
 
 
 @pytest.mark.root
+@pytest.mark.beside
 def test_a_disk_that_fills_up_keeps_what_is_done_and_the_run_goes_on_later(
     scenario: Path, disk: tuple[Path, Callable[[str], None]]
 ) -> None:
@@ -100,6 +101,7 @@ def test_a_disk_that_fills_up_keeps_what_is_done_and_the_run_goes_on_later(
 
 
 @pytest.mark.root
+@pytest.mark.beside
 def test_a_disk_that_is_full_from_the_start_leaves_no_folder(
     scenario: Path, disk: tuple[Path, Callable[[str], None]]
 ) -> None:
@@ -112,6 +114,7 @@ def test_a_disk_that_is_full_from_the_start_leaves_no_folder(
 
 
 @pytest.mark.root
+@pytest.mark.beside
 def test_a_read_only_disk_is_refused_before_anything_is_measured(
     scenario: Path, disk: tuple[Path, Callable[[str], None]]
 ) -> None:
@@ -143,6 +146,7 @@ def test_a_folder_in_which_another_sweep_writes_is_refused(scenario: Path, tmp_p
 
 
 @pytest.mark.root
+@pytest.mark.beside
 def test_two_sweeps_over_real_links_do_not_disturb_each_other(tmp_path: Path) -> None:
     small = SCENARIO.replace("repeats: 2", "repeats: 1").replace("1, 100 Mbit/s", "50 Mbit/s")
     (tmp_path / "s.yaml").write_text(small.replace("engine: model", "engine: mininet"), encoding="utf-8")
@@ -189,6 +193,7 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.beside
 def test_a_network_that_somebody_removes_ends_the_run_with_a_word_and_it_goes_on_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
