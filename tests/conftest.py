@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,16 @@ timeless = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("strict", timeless, derandomize=True)
 settings.register_profile("new examples", timeless)
 settings.load_profile("strict" if STRICT else "new examples")
+
+
+@pytest.fixture(scope="module")
+def kept_workers() -> Iterator[None]:
+    """Sweeps in this process share workers, where what a fresh one does is not the question."""
+    import kept_workers
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("testbed.work.Worker", kept_workers.kept)
+        yield
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
@@ -52,6 +63,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """With FEDSZ_STRICT=1 and root, a skipped test fails the run."""
+    if "kept_workers" in sys.modules:
+        sys.modules["kept_workers"].close()
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if STRICT and IS_ROOT and reporter is not None and reporter.stats.get("skipped"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

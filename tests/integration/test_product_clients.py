@@ -22,6 +22,8 @@ from testbed.record import read_results
 from testbed.row import Row
 from testbed.work import Model, Timed, Workbench
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 ONE_CELL = SCENARIO[: SCENARIO.index("sweep:")] + "compression: {codec: zfp}\n"
 CLIENTS = 3
 

@@ -17,6 +17,8 @@ from testbed.scenario import loads
 from testbed.scenario_yaml import to_yaml
 from testbed.sweep import start
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 DOCS = ROOT / "docs"
 TUTORIAL = DOCS / "tutorial.md"
 PAGES = [page for page in sorted(DOCS.rglob("*.md")) if page != TUTORIAL]

@@ -19,6 +19,8 @@ from testbed.cli import main
 from testbed.clock import EmulatedEnvironment
 from testbed.record import read_results
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 ROOT = Path(__file__).resolve().parents[2]
 SCENARIO = """
 name: faults

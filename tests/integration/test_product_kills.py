@@ -18,7 +18,7 @@ import pytest
 from testbed.cli import main
 from testbed.record import read_results
 
-pytestmark = [pytest.mark.root, pytest.mark.beside]
+pytestmark = [pytest.mark.root, pytest.mark.beside, pytest.mark.usefixtures("kept_workers")]
 
 ROOT = Path(__file__).resolve().parents[2]
 STRUCK = Path(__file__).with_name("product_struck.py")

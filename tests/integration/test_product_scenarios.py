@@ -13,6 +13,8 @@ from testbed.scenario import Scenario, load, loads
 from testbed.scenario_include import is_part
 from testbed.sweep import start
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 FOLDER = Path(__file__).resolve().parents[2] / "scenarios"
 SHIPPED = [
     path

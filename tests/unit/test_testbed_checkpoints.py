@@ -13,6 +13,8 @@ from testbed.learning.checkpoint import load_checkpoint
 from testbed.record import read_results
 from testbed.work import Workbench
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 ROUNDS, CLIENTS = 3, 2
 SCENARIO = """
 name: checkpoint

@@ -12,6 +12,8 @@ import pytest
 
 from testbed.cli import main
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 SMALL = """
 name: small
 seed: 3

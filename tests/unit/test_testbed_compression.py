@@ -14,6 +14,8 @@ from testbed.record import read_results
 from testbed.row import Row
 from testbed.scenario import loads
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 SCENARIO = """
 name: downlink
 seed: 3

@@ -14,6 +14,8 @@ from testbed.errors import RecordError
 from testbed.replay import Recording
 from testbed.scenario import load
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 RECORDED = """
 name: recorded
 seed: 3

@@ -15,6 +15,8 @@ from testbed.scenario import load, loads
 from testbed.scenario_schema import FLEET, SCENARIO
 from testbed.sweep import resume
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 HOME = """\
 learning: {model: cnn, data: digits, max_steps: 1, batch_size: 16}
 network: {engine: model, server: {uplink: 1 Gbit/s, downlink: 2 Gbit/s}}
