@@ -197,3 +197,19 @@ def test_a_grid_holds_the_points_of_its_own_ends() -> None:
         grid = choose_grid(low, high, high / 2 ** rng.uniform(1, 21.9), np.dtype("f4"))
         first, last = np.rint(low * (1 / grid.step)), np.rint(high * (1 / grid.step))
         assert grid.low <= first <= last <= grid.low + grid.bins - 1
+
+
+@pytest.mark.parametrize("bound", [1e-1, 1e-2, 1e-3])
+def test_what_was_decoded_stays_where_it_is_when_coded_again(bound: float) -> None:
+    """A global model is coded round after round; an error that is drawn anew each time would add up."""
+
+    def through(values: np.ndarray) -> np.ndarray:
+        payload = fedsz.compress({"a.weight": values}, ErrorBound("REL", bound), codec="fedsz-q")
+        return fedsz.decompress(payload, max_bytes=1 << 20)["a.weight"]
+
+    values = weights(256 * 256).reshape(256, 256)
+    once = through(values)
+    width = bound * span(values)
+    assert error_over_bound(values, once, width) > 0.9
+    # Not nothing: the decoded values' range, and so their grid, is a little narrower.
+    assert error_over_bound(once, through(through(once)), width) < 0.2
