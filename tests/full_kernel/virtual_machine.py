@@ -113,6 +113,7 @@ def boot(folder: Path, root: Path, names: Sequence[str], limit_s: float = LIMIT_
         "-chardev", f"file,id=reports,path={reports}", "-serial", "chardev:reports",
     ]  # fmt: skip
     late = run(command, dict(os.environ), folder / "qemu.txt", limit_s)
+    archive.unlink()  # pytest keeps the folders of its last runs
     text = console.read_bytes().decode("utf-8", "replace") if console.exists() else ""
     said = (folder / "qemu.txt").read_text(errors="replace")
     return Boot((said + text + late).replace("\r", ""), reports.read_text().splitlines())
