@@ -85,6 +85,7 @@ def _verdicts(found: list[Difference]) -> list[Verdict]:
 def figure(found: list[Difference], theme: Theme = PAPER) -> Figure:
     """Difference over bound, a panel a training; the cliff is where the line falls."""
     trainings = list(dict.fromkeys(one.training for one in found))
+    titles = _titles(trainings)
     kinds = list(dict.fromkeys((one.codec, one.once) for one in found))
     names = {kind: f"{kind[0]}, {'final model once' if kind[1] else 'every round'}" for kind in kinds}
     look = look_of(list(names.values()), theme)
@@ -113,8 +114,15 @@ def figure(found: list[Difference], theme: Theme = PAPER) -> Figure:
             axes.axhspan(-accuracy.LIMIT, accuracy.LIMIT, color=theme.faint, alpha=0.6, zorder=0)
             axes.set_yscale("symlog", linthresh=2.0)
             axes.yaxis.set_major_formatter("{x:g}")
-            axes.set_title(training.replace(", ", "\n"))
+            axes.set_title(titles[training])
         for band in grid:
             band[0].set_ylabel("accuracy less that without compression\n(points; grey: the paper's 0.5)")
         legend_below(drawing, grid.flat, COLUMNS)
     return drawing
+
+
+def _titles(trainings: list[str]) -> dict[str, str]:
+    """Model over what is special about it; the data set only where there are several."""
+    parts = {training: training.split(", ") for training in trainings}
+    first = 2 if len({data for _, data, *_ in parts.values()}) == 1 else 1
+    return {training: f"{words[0]}\n{', '.join(words[first:])}" for training, words in parts.items()}
