@@ -50,11 +50,15 @@ def outcome(runs: list[Run], missing: tuple[str, ...] = ()) -> Outcome:
 
 
 def _cells(one: Difference) -> tuple[str, ...]:
-    ratio = "-" if np.isnan(one.ratio) else f"{one.ratio:.2f}"
     return (
         one.training, one.codec, f"{one.bound:g}", str(one.seeds), f"{one.raw:.2f}", f"{one.accuracy:.2f}",
-        _difference(one), f"{one.deviation:.2f}", f"{one.raw_deviation:.2f}", ratio, one.verdict,
+        _difference(one), _number(one.deviation), _number(one.raw_deviation), _number(one.ratio), one.verdict,
     )  # fmt: skip
+
+
+def _number(value: float) -> str:
+    """Two digits; a dash where one seed has no deviation, or nothing was sent."""
+    return "-" if np.isnan(value) else f"{value:.2f}"
 
 
 def _difference(one: Difference) -> str:
