@@ -11,19 +11,16 @@ units of the tensor's bound; the table has medians over tensors, and in how many
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import median
 
 import numpy as np
 
-import fedsz
-from fedsz import ErrorBound
-from testbed.coding import DEFAULT_LOSSLESS
-from testbed.learning.data import load_dataset
+from fedsz import Partition
 from testbed.learning.federation import federate
-from testbed.paper.learner import Training
-from testbed.paper.settings import Accuracy, load, locate
+from testbed.paper.learner import State, Training, find, through
+from testbed.paper.settings import load, locate
 
 ARMS = (
     ("sz2", 1e-2),
@@ -33,7 +30,6 @@ ARMS = (
     ("fedsz-q-dither", 1e-2),
     ("sz2", 1e-3),
 )
-State = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -53,10 +49,10 @@ class Arrival:
 
 def arrival(before: State, sent: State, arrived: State, bound: float) -> Arrival:
     """Of an update from *before* to *sent* of which *arrived* is what was decoded."""
-    rows = []
-    for tensor in fedsz.inspect(_payload(sent, "fedsz-q", bound)).tensors:
-        if tensor.lossy:
-            old, new, came = (state[tensor.name].astype(np.float64) for state in (before, sent, arrived))
+    rule, rows = Partition(), []
+    for name in sent:
+        if rule.is_lossy(name, sent[name]):
+            old, new, came = (state[name].astype(np.float64) for state in (before, sent, arrived))
             taught, came = new - old, came - old
             share = float(np.vdot(taught, came) / np.vdot(taught, taught))
             width = bound * float(np.ptp(new))
@@ -73,8 +69,7 @@ def arrivals(training: Training, codec: str, bound: float, seed: int, rounds: in
     found: list[Arrival] = []
 
     def uplink(update: State, before: State) -> State:
-        payload = _payload(update, codec, bound)
-        came = fedsz.decompress(payload, max_bytes=2 * fedsz.update_bytes(update) + (1 << 20))
+        came, _ = through(update, codec, bound)
         found.append(arrival(before, update, came, bound))
         return came
 
@@ -84,25 +79,17 @@ def arrivals(training: Training, codec: str, bound: float, seed: int, rounds: in
             return
 
 
-def _payload(state: State, codec: str, bound: float) -> bytes:
-    return fedsz.compress(state, ErrorBound("REL", bound), codec=codec, lossless=DEFAULT_LOSSLESS)
-
-
 def main() -> None:
     """Print a Markdown table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", default="resnet50")
-    parser.add_argument("--label", default="", help="of the learner in scenarios/paper/accuracy.yaml")
+    trainings = {one.name: one for one in find(load(locate("accuracy")).reduced.learners).trainings}
+    parser.add_argument("--training", default="resnet50, fashion-mnist, lr 0.0002", choices=trainings)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    size: Accuracy = load(locate("accuracy")).reduced
-    learner = next(
-        one for one in size.learners[::-1] if (one.model, one.label) == (options.model, options.label)
-    )
-    training = Training(learner, load_dataset("fashion-mnist"))
+    training = trainings[options.training]
     print(
         "| codec | bound | round | taught, bounds | share that arrives | less than half arrives in | noise, bounds |\n"
         "| --- | --- | --- | --- | --- | --- | --- |"

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from testbed.row import CodecUsed, Row
-from testbed.style import COLUMNS, PAPER, Theme, drawn, legend_below, looks
+from testbed.style import COLUMNS, PAPER, Theme, drawn, legend_below, looks, plain_log
 
 
 def ratio_figure(rows: Sequence[Row], theme: Theme = PAPER) -> Figure | None:
@@ -59,10 +58,7 @@ def ratio_figure(rows: Sequence[Row], theme: Theme = PAPER) -> Figure | None:
             axes.grid(visible=True)
             axes.margins(0.15)
             low, high = axes.get_xlim()
-            if high / low < 30:
-                axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axes.xaxis.set_minor_formatter(NullFormatter())
+            plain_log(axes, "x", (1.0, 2.0, 5.0) if high / low < 30 else (1.0,))
         for axes in grid[:, 0]:
             axes.set_ylabel("compression ratio")
         grid[0][0].set_ylim(0, 1.12 * grid[0][0].get_ylim()[1])

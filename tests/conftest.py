@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -25,13 +26,19 @@ settings.register_profile("new examples", timeless)
 settings.load_profile("strict" if STRICT else "new examples")
 
 
-@pytest.fixture(scope="module")
-def kept_workers() -> Iterator[None]:
-    """Sweeps in this process share workers, where what a fresh one does is not the question."""
+@pytest.fixture(scope="session")
+def _worker_pool() -> Iterator[ModuleType]:
     import kept_workers
 
+    yield kept_workers
+    kept_workers.close()
+
+
+@pytest.fixture(scope="module")
+def kept_workers(_worker_pool: ModuleType) -> Iterator[None]:
+    """Sweeps in this process share workers, where what a fresh one does is not the question."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("testbed.work.Worker", kept_workers.kept)
+        patch.setattr("testbed.work.Worker", _worker_pool.kept)
         yield
 
 
@@ -63,8 +70,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """With FEDSZ_STRICT=1 and root, a skipped test fails the run."""
-    if "kept_workers" in sys.modules:
-        sys.modules["kept_workers"].close()
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if STRICT and IS_ROOT and reporter is not None and reporter.stats.get("skipped"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

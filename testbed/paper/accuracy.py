@@ -15,15 +15,12 @@ from typing import Any
 
 import numpy as np
 
-import fedsz
-from fedsz import ErrorBound
-from testbed.coding import DEFAULT_LOSSLESS
 from testbed.learning.federation import federate, model_spec
 from testbed.learning.training import evaluate
 from testbed.pairing import RAW
 from testbed.paper import kept
 from testbed.paper.kept import plan_hash
-from testbed.paper.learner import State, Training, interleaved
+from testbed.paper.learner import State, Training, interleaved, through
 from testbed.paper.outcome import mean_interval
 from testbed.paper.settings import Accuracy, bound_of
 
@@ -92,7 +89,7 @@ def _of_seed(size: Accuracy, training: Training, seed: int, done: set[Any]) -> I
         if blank.key not in done:
             yield raw
         for one in once:
-            arrived, _ = _through(state, one)
+            arrived, _ = through(state, one.codec, one.bound)
             yield _judged(training, one, arrived)
     for arm in training.learner.arms:
         one = replace(blank, codec=arm.codec, bound=bound_of(arm).value)
@@ -104,7 +101,7 @@ def _trained(training: Training, one: Run) -> tuple[Run, State]:
     ratios: list[float] = []
 
     def uplink(update: State, _: State) -> State:
-        arrived, ratio = _through(update, one)
+        arrived, ratio = through(update, one.codec, one.bound)
         ratios.append(ratio)
         return arrived
 
@@ -115,13 +112,6 @@ def _trained(training: Training, one: Run) -> tuple[Run, State]:
         curve.append(outcome.accuracy)
         state = arrived
     return _judged(training, replace(one, curve=tuple(curve), ratios=tuple(ratios)), state), state
-
-
-def _through(state: State, one: Run) -> tuple[State, float]:
-    """*state* as it arrives, and the ratio: the real codec, both ways."""
-    payload = fedsz.compress(state, ErrorBound("REL", one.bound), codec=one.codec, lossless=DEFAULT_LOSSLESS)
-    size = fedsz.update_bytes(state)
-    return fedsz.decompress(payload, max_bytes=2 * size + (1 << 20)), size / len(payload)
 
 
 def _judged(training: Training, one: Run, state: State) -> Run:

@@ -17,10 +17,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
-import fedsz
 from fedsz import ErrorBound, Partition
-from testbed.coding import DEFAULT_LOSSLESS
-from testbed.paper.learner import Found, State
+from testbed.paper.learner import Found, State, through
 from testbed.paper.outcome import Outcome, Table, Verdict, ends, interval_text
 from testbed.paper.settings import Errors
 from testbed.style import PAPER, Theme, drawn, legend_below
@@ -98,8 +96,7 @@ def look(
 ) -> tuple[list[ErrorRow], dict[str, Values]]:
     """Rows of each lossy tensor and of all of them; the pooled errors (a sample of many)."""
     wanted = ErrorBound("REL", bound)
-    payload = fedsz.compress(state, wanted, codec=codec, lossless=DEFAULT_LOSSLESS)
-    decoded = fedsz.decompress(payload, max_bytes=2 * fedsz.update_bytes(state) + (1 << 20))
+    decoded, _ = through(state, codec, bound)
     rule, rows = Partition(), []
     in_bounds, in_units = [], []
     for name, array in state.items():

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+import fedsz
+from fedsz import ErrorBound
+from testbed.coding import DEFAULT_LOSSLESS
 from testbed.learning.data import Dataset, load_dataset
 from testbed.learning.errors import DatasetMissingError
 from testbed.learning.federation import Plan, federate, model_spec
@@ -17,6 +20,13 @@ from testbed.paper.settings import Learner
 
 State = Mapping[str, np.ndarray]
 PAPER_LR = 1e-3
+
+
+def through(state: State, codec: str, bound: float) -> tuple[State, float]:
+    """*state* as it arrives, and the ratio: the real codec at a relative bound, both ways."""
+    payload = fedsz.compress(state, ErrorBound("REL", bound), codec=codec, lossless=DEFAULT_LOSSLESS)
+    size = fedsz.update_bytes(state)
+    return fedsz.decompress(payload, max_bytes=2 * size + (1 << 20)), size / len(payload)
 
 
 @dataclass(frozen=True)

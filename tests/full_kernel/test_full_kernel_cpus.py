@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from test_full_kernel_limits import left_behind, start
 
 from devices.errors import LimitError
 from devices.limits import ControlGroup, Limits, controllers, new_name
@@ -25,10 +25,6 @@ while time.process_time() < 1:
 """
 
 
-def start(program: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-I", "-S", "-c", program], stdin=subprocess.PIPE, text=True)
-
-
 def all_ended(children: list[subprocess.Popen[str]]) -> list[int]:
     """Let all begin, wait for all; their exit statuses."""
     for child in children:
@@ -38,10 +34,6 @@ def all_ended(children: list[subprocess.Popen[str]]) -> list[int]:
     for child in children:
         child.communicate(timeout=60)
     return [child.returncode for child in children]
-
-
-def left_behind() -> list[str]:
-    return [path.name for path in controllers()["cpuset"].mount.iterdir() if path.name.startswith("fz")]
 
 
 def test_this_kernel_has_cpusets_of_the_second_version_and_two_processors():

@@ -56,6 +56,11 @@ def start(program: str, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
+def left_behind() -> list[str]:
+    """Names of our control groups that there still are."""
+    return [path.name for path in controllers()["cpu"].mount.iterdir() if path.name.startswith("fz")]
+
+
 def in_group(limits: Limits, program: str, *arguments: str) -> tuple[str, int, int, float]:
     """Output, exit status, kills for memory and throttled seconds of *program* under *limits*."""
     with ControlGroup(new_name("test"), limits) as group:
@@ -139,4 +144,4 @@ def test_a_controller_that_is_absent_is_an_error_and_leaves_nothing():
         ControlGroup(new_name("test"), Limits(cpus=(0,), memory_bytes=64 << 20)),
     ):
         pass
-    assert not [path for path in controllers()["cpu"].mount.iterdir() if path.name.startswith("fz")]
+    assert left_behind() == []
