@@ -6,6 +6,7 @@ WHERE is a function, as ``module:Class.name``, and the blow falls at its call NU
     torn      SIGKILL in the middle of the line that ``testbed.record:_append`` is writing
     int       SIGINT for the whole process group, as a terminal sends it
     term      SIGTERM for this process alone, as a batch system sends it
+    stop      SIGSTOP for this process, which goes on with the call at SIGCONT
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from importlib import import_module
 from typing import Any
 
 DELAY_S = 0.03
+SIGNALS = {"term": signal.SIGTERM, "stop": signal.SIGSTOP, "kill": signal.SIGKILL}
 
 
 def strike(how: str) -> None:
     if how == "int":
         os.killpg(0, signal.SIGINT)
     else:
-        os.kill(os.getpid(), signal.SIGTERM if how == "term" else signal.SIGKILL)
+        os.kill(os.getpid(), SIGNALS[how])
 
 
 def arm(where: str, number: int, how: str) -> None:
@@ -54,6 +56,8 @@ def arm(where: str, number: int, how: str) -> None:
             time.sleep(60)  # what was quicker than the blow waits for it here
             return result
         strike(how)
+        if how == "stop":
+            return plain(*arguments, **options)
         time.sleep(60)
         return None
 

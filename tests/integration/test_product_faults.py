@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from testbed.record import read_results
 pytestmark = pytest.mark.usefixtures("kept_workers")
 
 ROOT = Path(__file__).resolve().parents[2]
+STRUCK = Path(__file__).with_name("product_struck.py")
 SCENARIO = """
 name: faults
 seed: 3
@@ -131,9 +132,9 @@ def test_a_read_only_disk_is_refused_before_anything_is_measured(
 
 def test_a_folder_in_which_another_sweep_writes_is_refused(scenario: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with one_sweep(tmp_path, "--out", str(out)) as first:
-        wait_for(out / "cells.jsonl", first)
-        first.send_signal(signal.SIGSTOP)  # or it might be through before it is asked about
+    in_a_cell = [STRUCK, "testbed.record:RowWriter.end_cell", "2", "stop"]
+    with one_sweep(tmp_path, "--out", str(out), start=in_a_cell) as first:
+        wait_until_stopped(first)
         status, _, err = command("sweep", scenario, "--out", out)
         assert status == 2
         assert "exists already and results are never overwritten" in err
@@ -165,10 +166,12 @@ def test_two_sweeps_over_real_links_do_not_disturb_each_other(tmp_path: Path) ->
 
 
 @contextlib.contextmanager
-def one_sweep(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+def one_sweep(
+    folder: Path, *arguments: str, start: Sequence[str | Path] = ("-m", "testbed")
+) -> Iterator[subprocess.Popen[str]]:
     """A sweep in a process of its own, ended whatever happens."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "testbed", "sweep", "s.yaml", *arguments],
+        [sys.executable, *start, "sweep", "s.yaml", *arguments],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
@@ -183,15 +186,12 @@ def one_sweep(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
             process.communicate()
 
 
-def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
-    """Until *path* is there, or the process has ended without it."""
-    while not path.exists():
-        try:
-            process.wait(timeout=0.02)
-        except subprocess.TimeoutExpired:
-            continue
-        if not path.exists():
-            raise AssertionError(process.communicate()[1])
+def wait_until_stopped(process: subprocess.Popen[str]) -> None:
+    """Until *process* has stopped itself; it may not end before that."""
+    seen = os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    assert seen is not None
+    if seen.si_code != os.CLD_STOPPED:
+        raise AssertionError(process.communicate()[1])
 
 
 @pytest.mark.root
