@@ -11,6 +11,7 @@ from fedsz.arrays import StateArray, to_torch
 from fedsz.bound import ErrorBound
 from fedsz.compression import compress
 from fedsz.decompression import decompress
+from fedsz.delta import TensorDelta, deltas
 from fedsz.errors import (
     ChecksumError,
     CodecUnavailableError,
@@ -55,6 +56,7 @@ __all__ = [
     "ReferenceMismatchError",
     "StateArray",
     "StateFileError",
+    "TensorDelta",
     "TensorRow",
     "TruncatedPayloadError",
     "UnknownCodecError",
@@ -64,6 +66,7 @@ __all__ = [
     "compress",
     "compression_ratio",
     "decompress",
+    "deltas",
     "inspect",
     "to_torch",
     "update_bytes",

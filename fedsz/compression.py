@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import io
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from fedsz.arrays import LOSSY_DTYPES, Array, as_array, flat_native
+from fedsz.arrays import Array, as_array
 from fedsz.blocks import Block, Prepared, constant, encode_exact, encode_lossy, prepare
 from fedsz.bound import ErrorBound
 from fedsz.container import (
@@ -25,7 +24,7 @@ from fedsz.globalmodel import Reference, as_reference
 from fedsz.layout import Layout
 from fedsz.partition import Partition
 from fedsz.registry import RAW_WIRE_ID, LosslessCodec, LossyCodec, lossless_codec, lossy_codec
-from fedsz.verify import finite_range
+from fedsz.verify import range_over
 
 # Small exact tensors of one dtype are coded together up to this many bytes.
 _GROUP_BYTES = 1 << 20
@@ -122,7 +121,7 @@ class _Writer:
         self._bound, self._lossy, self._exact, self._held, self._verify = bound, lossy, exact, held, verify
         self._state_range: float | None = None
         if bound.mode == "REL_STATE":
-            self._state_range = _range_over(
+            self._state_range = range_over(
                 array for array, route in zip(arrays, routes, strict=True) if route
             )
         # Where in the reference each tensor has its counterpart.
@@ -202,16 +201,6 @@ class _Writer:
         if self._held is not None and self._twins[group[0]] is not None:
             references = [self._held.flat(twin) for at in group if (twin := self._twins[at]) is not None]
         return encode_exact([self._arrays[at] for at in group], self._exact, references)
-
-
-def _range_over(arrays: Iterable[Array]) -> float:
-    low, high = math.inf, -math.inf
-    for array in arrays:
-        flat = flat_native(array)
-        this_low, this_high, _ = finite_range(flat.astype(LOSSY_DTYPES[flat.dtype], copy=False))
-        if not math.isnan(this_low):
-            low, high = min(low, this_low), max(high, this_high)
-    return max(high - low, 0.0)
 
 
 def _in_order(writer: _Writer, threads: int) -> Iterator[list[Block]]:

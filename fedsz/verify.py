@@ -5,12 +5,14 @@ The comparison is one compiled pass: a NumPy expression over float64 temporaries
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedsz.arrays import Array
+from fedsz.arrays import LOSSY_DTYPES, Array, flat_native
 from fedsz.compiled import compiled
 from fedsz.errors import MalformedPayloadError
 from fedsz.lossless import zstd_compress, zstd_decompress_into
@@ -39,6 +41,17 @@ def finite_range(values: Floats) -> tuple[float, float, NDArray[np.bool_] | None
     if not rest.size:
         return np.nan, np.nan, mask
     return float(rest.min()), float(rest.max()), mask
+
+
+def range_over(arrays: Iterable[Array]) -> float:
+    """Largest less smallest finite value of all *arrays* together, of dtypes that may go lossy; 0.0 without any."""
+    low, high = math.inf, -math.inf
+    for array in arrays:
+        flat = flat_native(array)
+        this_low, this_high, _ = finite_range(flat.astype(LOSSY_DTYPES[flat.dtype], copy=False))
+        if not math.isnan(this_low):
+            low, high = min(low, this_low), max(high, this_high)
+    return max(high - low, 0.0)
 
 
 def offenders(values: Array, decoded: Array, bound: float) -> NDArray[np.intp]:

@@ -12,6 +12,7 @@ from typing import Any
 from testbed import energy
 from testbed.carrier import Played
 from testbed.cells import Cell
+from testbed.coding import Fidelity
 from testbed.round import PARTS, ClientOutcome, ClientPlan
 from testbed.row import CodecUsed, Row, Source
 
@@ -44,12 +45,23 @@ class ClientWork:
     downlink_reference: bool = False
     max_error: float | None = None
     max_error_over_bound: float | None = None
+    delta_over_bound: float | None = None
+    delta_arrived: float | None = None
+    delta_lost: float | None = None
     source: dict[str, Source] = field(default_factory=dict)
     doubt: str = ""
 
     def leave(self, after_s: float | None) -> None:
         """Have the client go away so long after it is asked; None: it stays."""
         self.plan = replace(self.plan, leaves_after_s=after_s)
+
+    def note(self, fidelity: Fidelity) -> None:
+        """Take over what decoding has shown."""
+        self.max_error = fidelity.max_error
+        self.max_error_over_bound = None if self.codec.bound is None else fidelity.max_error_over_bound
+        self.delta_over_bound = fidelity.delta_over_bound
+        self.delta_arrived = fidelity.delta_arrived
+        self.delta_lost = fidelity.delta_lost
 
     def to_note(self) -> dict[str, Any]:
         """Plain data; payloads become their sizes."""
@@ -121,6 +133,9 @@ def row_of(
         compression_ratio=work.update_bytes / plan.uplink if plan.uplink else None,
         max_error=work.max_error,
         max_error_over_bound=work.max_error_over_bound,
+        delta_over_bound=work.delta_over_bound,
+        delta_arrived=work.delta_arrived,
+        delta_lost=work.delta_lost,
         accuracy=accuracy,
         source={"downlink": moved, "uplink": moved, **work.source},
         reference=work.reference,

@@ -7,15 +7,18 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from statistics import fmean, median
 from typing import Any, TypeVar
 
 import numpy as np
 
 import fedsz
+from fedsz.delta import absolute_bounds
 from fedsz.warmup import warm_up
 
 State = Mapping[str, np.ndarray]
 DEFAULT_LOSSLESS = "blosc-lz"  # the paper's choice
+HALF = 0.5  # of a tensor's delta: less, and it counts as lost
 Result = TypeVar("Result")
 
 
@@ -129,36 +132,54 @@ def digest_of(state: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How far decoding moved the values that went through the lossy codec.
+    """How true what was decoded is to what was sent, and what is left of a round's training.
 
     Attributes:
         max_error: largest absolute difference over all tensors, in the tensors' unit.
-        over_bound: largest difference as a multiple of what was allowed, 0.0 for a lossless payload; at most 1.0 is
-            the promise.
+        max_error_over_bound: largest difference as a multiple of what was allowed, 0.0 where nothing moved; at most 1.0
+            is the promise.
+        delta_over_bound, delta_arrived: medians over the lossy tensors of `fedsz.TensorDelta`'s length and arrived;
+            None where nothing went lossy, or nothing was learnt.
+        delta_lost: share of the lossy tensors of whose delta less than half arrived.
     """
 
     max_error: float
-    over_bound: float
+    max_error_over_bound: float
+    delta_over_bound: float | None = None
+    delta_arrived: float | None = None
+    delta_lost: float | None = None
 
 
-def compare(original: State, decoded: State, bound: fedsz.ErrorBound) -> Fidelity:
-    """Hold *decoded* against *original*, tensor by tensor; tensors of other than floats must be equal."""
+def compare(
+    original: State,
+    decoded: State,
+    bound: fedsz.ErrorBound,
+    partition: fedsz.Partition = fedsz.Partition(),  # noqa: B008  (frozen)
+    *,
+    before: State | None = None,
+) -> Fidelity:
+    """Hold *decoded* against *original*, tensor by tensor; what does not go lossy must be equal.
+
+    Args:
+        before: the state that training started from, for the deltas.
+    """
+    allowed = absolute_bounds(original, bound, partition)
     worst, worst_share = 0.0, 0.0
-    floats = {
-        n: np.asarray(a)
-        for n, a in original.items()
-        if np.asarray(a).dtype.kind == "f" and np.asarray(a).size
-    }
-    state_range = max((float(a.max()) for a in floats.values()), default=0.0) - min(
-        (float(a.min()) for a in floats.values()), default=0.0
-    )
-    for name, array in floats.items():
+    for name, array in original.items():
+        if array.dtype.kind != "f" or not array.size:
+            continue
         error = float(np.max(np.abs(array.astype(np.float64) - np.asarray(decoded[name], dtype=np.float64))))
         if error > 0:
-            value_range = (
-                state_range if bound.mode == "REL_STATE" else float(array.max()) - float(array.min())
-            )
-            allowed = bound.absolute(value_range)
+            limit = allowed.get(name, 0.0)
             worst = max(worst, error)
-            worst_share = max(worst_share, error / allowed if allowed > 0 else float("inf"))
-    return Fidelity(worst, worst_share)
+            worst_share = max(worst_share, error / limit if limit > 0 else float("inf"))
+    found = () if before is None else fedsz.deltas(before, original, decoded, bound, partition)
+    if not found:
+        return Fidelity(worst, worst_share)
+    return Fidelity(
+        worst,
+        worst_share,
+        median(one.length for one in found),
+        median(one.arrived for one in found),
+        fmean(one.arrived < HALF for one in found),
+    )

@@ -18,6 +18,7 @@ from testbed.markup import PAGE, Html, element, picture, safe, table
 from testbed.plot import figures
 from testbed.record import Results, read_results
 from testbed.report_devices import devices, energy
+from testbed.report_learnt import learning
 from testbed.row import PARTS, Row
 from testbed.scenario_yaml import to_yaml
 from testbed.setting import setting_text
@@ -98,6 +99,7 @@ def page(results: Results, found: Sequence[Crossover], fidelity: Any = None) -> 
         _trust(results),
         *_pictures(rows, found),
         *_tables(rows, found),
+        *learning(rows),
         *energy(rows),
         *devices(manifest, carried=bool(doubt_note(found))),
         *_left_out(rows),

@@ -50,6 +50,11 @@ class Row:
             None where they cannot be told apart or the link is computed.
         max_error: largest |decoded - sent| of any finite value; None where it was not looked at.
         max_error_over_bound: the largest share of its bound that any tensor used; at most 1 when the bound was kept.
+        delta_over_bound: how far the round's training moved the weights: root mean square over a tensor's values, as a
+            multiple of what coding may move them, median over the lossy tensors. None where nothing went lossy.
+        delta_arrived: how much of that is left after coding, median over the lossy tensors: 1 where the error knows
+            nothing of it, 0 where it was rounded away (`fedsz.TensorDelta`).
+        delta_lost: share of the lossy tensors of whose change less than half arrived, 0 to 1.
         trusted: False where the host could not shape, serve or time this round truthfully; *untrusted_because* says
             why. Untrusted rows stay in the file and out of the statistics.
         reference: whether the update was coded against the global model that both sides hold; False where the scenario
@@ -101,6 +106,9 @@ class Row:
     compression_ratio: float | None = None
     max_error: float | None = None
     max_error_over_bound: float | None = None
+    delta_over_bound: float | None = None
+    delta_arrived: float | None = None
+    delta_lost: float | None = None
     accuracy: float | None = None
     energy_j: float | None = None
     energy_train_j: float | None = None

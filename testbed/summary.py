@@ -12,6 +12,7 @@ from testbed import fidelity
 from testbed.crossover import crossovers, write_crossovers
 from testbed.device_record import doubt_of
 from testbed.files import clear_drafts
+from testbed.learnt import learnt, warnings
 from testbed.plot import save_all
 from testbed.record import Results, read_results
 from testbed.report import write_report
@@ -38,6 +39,7 @@ def summarise(
         answer = {
             "results": str(folder),
             "crossovers": [asdict(item) | {"sentence": item.sentence} for item in found],
+            "learnt": [asdict(item) | {"fades": item.fades} for item in learnt(results.rows)],
             **_time(results),
         }
         print(json.dumps(answer))
@@ -89,6 +91,7 @@ def _beliefs(results: Results) -> list[str]:
     note = results.manifest.get("data_note")
     if note:
         lines.append(f"Data: {note}")
+    lines += warnings(results.rows)
     for status, count in Counter(row.status for row in results.rows if row.status != "ok").items():
         example = next(row for row in results.rows if row.status == status)
         lines.append(

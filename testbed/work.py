@@ -23,7 +23,7 @@ from devices.errors import WorkerDiedError
 from devices.limits import Limits, Notebook
 from devices.profile import DeviceProfile, Work
 from devices.worker import Worker
-from testbed.coding import CodecSettings, State, decode_update, digest_of, encode_update
+from testbed.coding import CodecSettings, Fidelity, State, compare, decode_update, digest_of, encode_update
 from testbed.learning.aggregate import fedavg
 from testbed.learning.buffered import fedbuff
 from testbed.learning.data import cached_dataset, load_or_fallback
@@ -190,6 +190,18 @@ class Workbench:
         key = ("decode", self._place(fleet), digest, _digest(reference))
         factor = 1.0 if fleet is None else self._factor(fleet, "compress")
         return self._run(key, work, factor, rng, fresh=False)
+
+    def fidelity(self, before: Model, sent: Model, decoded: Model, settings: CodecSettings) -> Fidelity:
+        """What coding left of an update that was trained from *before*; not part of any round's time."""
+        key = ("fidelity", before.digest, sent.digest, decoded.digest, settings.key)
+        found = self._cache.get(key)
+        if found is None:
+            base = None if settings.codec == "none" else before.state
+            seen = compare(sent.state, decoded.state, settings.bound, settings.partition, before=base)
+            found = _Measured(seen, (), 0)
+            self._cache.put(key, found)
+        fidelity: Fidelity = found.value
+        return fidelity
 
     def average(self, updates: Sequence[tuple[Model, int]], rng: np.random.Generator) -> Timed[Model]:
         """FedAvg of *updates*, each with its weight."""

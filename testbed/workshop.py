@@ -10,7 +10,7 @@ import numpy as np
 import fedsz
 from devices.errors import WorkerDiedError
 from testbed.client_work import ClientWork
-from testbed.coding import CodecSettings, compare
+from testbed.coding import CodecSettings
 from testbed.participant import ClientPlan
 from testbed.policy import Policy, settings_of
 from testbed.row import CodecUsed
@@ -167,9 +167,7 @@ class Workshop:
         if work.refused:
             return
         client.decoded = decoded.value
-        kept = compare(client.trained.model.state, decoded.value.state, settings.bound)
-        work.max_error = kept.max_error
-        work.max_error_over_bound = kept.over_bound if settings.codec != "none" else None
+        work.note(self._bench.fidelity(like, client.trained.model, decoded.value, settings))
 
     def _mishaps(self, plan: ClientPlan, number: int, position: int) -> ClientPlan:
         """*plan*, or how it comes to an early end: silence while training, or a crash while sending."""

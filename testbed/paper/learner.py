@@ -38,10 +38,11 @@ class Training:
 
     @property
     def name(self) -> str:
-        """For tables: ``mobilenet_v2, fashion-mnist``, the learning rate where it is not the paper's, and the label."""
+        """For tables: ``mobilenet_v2, fashion-mnist``, what the paper has otherwise, and the label."""
         rate = "" if self.learner.lr == PAPER_LR else f", lr {self.learner.lr:g}"
+        clients = "" if self.learner.clients == 1 else f", {self.learner.clients} clients"
         label = self.learner.label and f", {self.learner.label}"
-        return f"{self.learner.model}, {self.dataset.name}{rate}{label}"
+        return f"{self.learner.model}, {self.dataset.name}{rate}{clients}{label}"
 
     def plan(self, seed: int) -> Plan:
         """Everything but the codec."""
@@ -49,7 +50,7 @@ class Training:
         return Plan(
             model=chosen.model,
             seed=seed,
-            clients=1,
+            clients=chosen.clients,
             rounds=chosen.rounds,
             image_size=chosen.image_size,
             samples_per_client=chosen.samples,

@@ -87,7 +87,7 @@ def _rows(
     for reference in (None, before) if registry.lossy_codec(codec).supports_reference else (None,):
         payload = fedsz.compress(after, wanted, codec=codec, lossless=DEFAULT_LOSSLESS, reference=reference)
         decoded = fedsz.decompress(payload, reference=reference, max_bytes=2 * size + (1 << 20))
-        error = compare(after, decoded, wanted).over_bound
+        error = compare(after, decoded, wanted).max_error_over_bound
         rows.append(
             RatioRow(
                 plan_hash(training),

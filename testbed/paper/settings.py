@@ -35,12 +35,13 @@ FOLDER = Path("scenarios") / "paper"
 
 @dataclass(frozen=True)
 class Learner:
-    """One model trained as the paper trains: FedAvg with one client, Adam whose state starts afresh each round.
+    """One model trained as the paper trains: FedAvg, and Adam whose state starts afresh each round.
 
     Attributes:
         data: data sets, each of which is one training.
         image_size: side to which images are resized; None keeps the data's own.
-        samples: training images of the client; None for all.
+        clients: how many train in each round; the paper has one.
+        samples: training images of each client; None for an even share of all.
         max_steps: at most so many optimiser steps a round; None for whole epochs.
         test_samples: held-out images for the accuracy after each round; None for all.
         final_test_samples: the same after the last round.
@@ -52,6 +53,7 @@ class Learner:
     model: str
     data: tuple[str, ...]
     image_size: int | None = None
+    clients: int = 1
     samples: int | None = None
     rounds: int = 10
     local_epochs: int = 1
@@ -163,7 +165,8 @@ _LEARNER = Record(
         Key("model", _MODEL, "which network is trained: cnn, or torchvision's name for it"),
         Key("data", _DATA, "data sets, one training each"),
         Key("image_size", Or(None, Integer(8, 1024)), "side in pixels; null keeps the data's own"),
-        Key("samples", Or(None, Integer(2)), "training images; null for all"),
+        Key("clients", Integer(1, 1000), "how many train in each round; the paper has one"),
+        Key("samples", Or(None, Integer(2)), "training images of each client; null for an even share of all"),
         Key("rounds", Integer(1), "communication rounds"),
         Key("local_epochs", Integer(1), "passes over the data in a round"),
         Key("max_steps", Or(None, Integer(1)), "at most so many optimiser steps a round; null for no limit"),
