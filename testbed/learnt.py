@@ -20,7 +20,7 @@ from testbed.split import codec_name
 
 # As many tensors may lose half of what they were taught before we warn, beside half of the median tensor's.
 LOST_TENSORS = 0.25
-REMEDY = "a finer bound, longer rounds or fedsz-q-dither keep it (docs/howto/compress.md)"
+REMEDY = "A finer bound, longer rounds or fedsz-q-dither keep what was learnt (docs/howto/compress.md)"
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,18 @@ class Learnt:
         return self.later is not None and (self.later < HALF or (self.lost or 0.0) > LOST_TENSORS)
 
     @property
+    def name(self) -> str:
+        """The codec, and the setting where there is one."""
+        return codec_name(self.codec) + (f" ({setting_text(self.setting)})" if self.setting else "")
+
+    @property
     def sentence(self) -> str:
         """Of a codec that `fades`: what and how much."""
-        where = f" ({setting_text(self.setting)})" if self.setting else ""
         later = 0.0 if self.later is None else max(self.later, 0.0)
         return (
-            f"{codec_name(self.codec)}{where}: from the second round on {100 * later:.0f} % of what a round teaches "
-            f"the median tensor arrives, and {100 * (self.lost or 0.0):.0f} % of the tensors lose more than half: a "
-            f"round moves weights by {self.over_bound:.2g} bounds"
+            f"Learning is lost through {self.name}: from the second round on {100 * later:.0f} % of what a round "
+            f"teaches the median tensor arrives, and {100 * (self.lost or 0.0):.0f} % of the tensors lose more than "
+            f"half, as a round moves weights by {self.over_bound:.2g} bounds"
         )
 
 
@@ -93,5 +97,5 @@ def _from_initial(row: Row) -> bool:
 
 def warnings(rows: Iterable[Row]) -> list[str]:
     """A line for each codec that `Learnt.fades`, and what helps; for the terminal."""
-    fading = [one.sentence for one in learnt(rows) if one.fades]
-    return [*fading, f"Where learning is lost, {REMEDY}."] if fading else []
+    fading = [f"{one.sentence}." for one in learnt(rows) if one.fades]
+    return [*fading, f"{REMEDY}."] if fading else []

@@ -14,11 +14,12 @@ from netem.units import format_rate, format_size
 from testbed.crossover import FILE, Crossover, crossovers, doubt_note, rate_text, read_crossovers
 from testbed.device_record import doubt_of
 from testbed.files import write_derived
+from testbed.learnt import learnt
 from testbed.markup import PAGE, Html, element, picture, safe, table
 from testbed.plot import figures
 from testbed.record import Results, read_results
 from testbed.report_devices import devices, energy
-from testbed.report_learnt import learning
+from testbed.report_learnt import ANCHOR, learning
 from testbed.row import PARTS, Row
 from testbed.scenario_yaml import to_yaml
 from testbed.setting import setting_text
@@ -241,6 +242,7 @@ def _trust(results: Results) -> Html:
         sentences.append("Transfer times are modelled, not measured on links.")
     if any("drawn" in row.source.values() for row in rows):
         sentences.append("Some work times are drawn from one measurement for each kind of device.")
+    fading = [one.name for one in learnt(rows) if one.fades]
     wall = sum(cell.transfer_wall_s for cell in results.cells)
     emulated = sum(cell.transfer_emulated_s for cell in results.cells)
     if wall > 0.0:
@@ -249,8 +251,13 @@ def _trust(results: Results) -> Html:
             + (f", {emulated / wall:.3g} times less." if emulated > 1.05 * wall else ".")
         )
     notes = {item for row in rows for item in row.source.values()}
-    warn = bool(untrusted or unfinished or not rows or "modelled" in notes)
+    warn = bool(untrusted or unfinished or not rows or fading or "modelled" in notes)
     rest = [" ", element("a", "Why others were left out.", href="#left-out")] if untrusted and more else []
+    if fading:
+        rest += [
+            " ",
+            element("a", f"What rounds teach is lost through {', '.join(fading)}.", href=f"#{ANCHOR}"),
+        ]
     return element("p", " ".join(sentences), *rest, class_="trust warn" if warn else "trust")
 
 

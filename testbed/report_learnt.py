@@ -11,6 +11,8 @@ from testbed.setting import setting_text
 from testbed.split import codec_name
 from testbed.tables import share_text
 
+ANCHOR = "learnt"
+
 
 def learning(rows: Sequence[Row]) -> list[Html]:
     """A line for each codec; nothing for runs in which nothing was coded within a bound."""
@@ -18,8 +20,15 @@ def learning(rows: Sequence[Row]) -> list[Html]:
     if not found:
         return []
     settings = any(one.setting for one in found)
-    head = ["codec", *(["setting"] if settings else []), "a round moves weights by (bounds)", "arrives, first round",
-            "arrives, later rounds", "tensors that lose half", "n"]  # fmt: skip
+    head = [
+        "codec",
+        *(["setting"] if settings else []),
+        "moved (bounds)",
+        "arrives, first round",
+        "arrives, later rounds",
+        "tensors that lose half",
+        "n",
+    ]
     body = [
         [
             codec_name(one.codec),
@@ -32,16 +41,14 @@ def learning(rows: Sequence[Row]) -> list[Html]:
         ]
         for one in found
     ]
-    parts = [element("h2", "What arrives of what was learnt")]
-    parts += [
-        element("p", f"{one.sentence}. The model may not learn: {REMEDY}.", class_="trust warn")
-        for one in found
-        if one.fades
-    ]
+    parts = [element("h2", "What arrives of what was learnt", id=ANCHOR)]
+    fading = [f"{one.sentence}. " for one in found if one.fades]
+    if fading:
+        parts.append(element("p", *fading, f"{REMEDY}.", class_="trust warn"))
     text = (
-        "Of the change that a round of training makes, how much is left after coding: 100 % where the error knows "
-        "nothing of it, 0 where it was rounded away. Medians over lossy tensors and client-rounds; lengths are root "
-        "mean squares, as multiples of what coding may move a value."
+        "How far a round's training moves the weights, and of that, how much is left after coding: 100 % where the "
+        "error knows nothing of it, 0 where it was rounded away. Medians over lossy tensors and client-rounds; lengths "
+        "are root mean squares, as multiples of what coding may move a value."
     )
     if all(one.later is None for one in found):
         text += (
