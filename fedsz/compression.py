@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 from fedsz.arrays import Array, as_array
@@ -130,14 +131,18 @@ class _Writer:
             self._twins = [layout.same_tensor(at, held.layout) for at in range(len(arrays))]
 
     def jobs(self) -> Iterator[list[int]]:
-        """Positions of tensors to be coded together: one dtype, one route, all or none with a counterpart."""
+        """Positions of tensors to be coded together: one dtype, one route, all or none with a counterpart.
+
+        The last not where decoded values hang on who is coded together: there the reference must not decide it.
+        """
+        together = self._lossy is not None and self._lossy.decodes_in_company
         layout, routes, kinds = self._layout, self._routes, self._layout.kinds
         group: list[int] = []
         key: tuple[object, ...] | None = None
         size = 0
         for at in storage_order(layout, routes):
             lossy = routes[at]
-            this_key = (lossy, layout.native_code(at), self._twins[at] is None)
+            this_key = (lossy, layout.native_code(at), self._twins[at] is None and not (lossy and together))
             if lossy:
                 need = layout.counts[at]
                 full = self._lossy is None or size + need > self._lossy.group_elements
@@ -184,7 +189,10 @@ class _Writer:
             return []
         assert self._lossy is not None
         # A reference with a NaN in it is none, so that a group may be mixed after all.
-        if len({item.reference is None for item in prepared}) == 1:
+        mixed = len({item.reference is None for item in prepared}) > 1
+        if mixed and self._lossy.decodes_in_company:
+            prepared, mixed = [replace(item, reference=None) for item in prepared], False
+        if not mixed:
             block = encode_lossy(prepared, self._lossy, self._verify)
             if block is not None:
                 return [block]

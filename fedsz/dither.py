@@ -16,23 +16,17 @@ from typing import Any, ClassVar
 import numpy as np
 import xxhash
 
-from fedsz import entropy, planes
+from fedsz import entropy, planes, reference
 from fedsz.arrays import cut
 from fedsz.compiled import compiled
 from fedsz.errors import MalformedPayloadError
 from fedsz.grid import Grid, Symbols, choose_grid, extent, on_common_limits, read_grids, write_grids
-from fedsz.quantise import MAX_COUNT, MIN_COUNT, FedSZQ, Quantised, fill
+from fedsz.quantise import CONDITIONAL, MAX_COUNT, MIN_COUNT, PLAIN, FedSZQ, Quantised, fill
 from fedsz.registry import CannotEncodeError, Floats, register
-from fedsz.wire import Reader
+from fedsz.subtractive import Dither, dither
+from fedsz.wire import Reader, write_varints
 
-_LAYOUT = 1
 SEED_BYTES = 8
-
-# In kernels every constant is uint64: Numba turns an expression of uint64 and int64 into float64.
-_1, _27, _30, _31, _40 = (np.uint64(number) for number in (1, 27, 30, 31, 40))
-_GOLDEN, _MIX_A, _MIX_B = (
-    np.uint64(number) for number in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
-)
 
 
 @register
@@ -40,12 +34,12 @@ class FedSZQDither(FedSZQ):
     """`fedsz-q` with subtractive dither; docs/codecs.md specifies the bytes.
 
     The seed of a block is a hash of its values: equal tensors give equal bytes, and different clients different
-    dither. Not coded against a reference: the weight's grid point is not where the global model's is.
+    dither. A reference is moved by the dither as the values are, so that it tells their grid points as well as ever.
     """
 
     codec_id: ClassVar[str] = "fedsz-q-dither"
     wire_id: ClassVar[int] = 23
-    supports_reference: ClassVar[bool] = False
+    decodes_in_company: ClassVar[bool] = True
 
     def encode_many(
         self, tensors: Sequence[Floats], bounds: Sequence[float], references: Sequence[Floats | None]
@@ -62,9 +56,21 @@ class FedSZQDither(FedSZQ):
         hasher = xxhash.xxh3_64()
         for values in tensors:
             hasher.update(values.view(np.uint8).data)
-        source = _Dithered(tensors, grids, bounds, hasher.intdigest())
-        head = bytes((_LAYOUT,)) + source.seed.to_bytes(SEED_BYTES, "little") + write_grids(grids, dtype)
-        return head + entropy.encode(source, source.size, grids[0].bins)
+        moved = Dither(np.uint64(hasher.intdigest()), np.uint64(0))
+        conditional = references[0] is not None
+        head = bytes((CONDITIONAL if conditional else PLAIN,)) + hasher.intdigest().to_bytes(
+            SEED_BYTES, "little"
+        )
+        head += write_grids(grids, dtype)
+        if not conditional:
+            source = _Dithered(tensors, grids, bounds, moved)
+            return head + entropy.encode(source, source.size, grids[0].bins)
+        blobs = []
+        for values, grid, bound, base in zip(tensors, grids, bounds, references, strict=True):
+            assert base is not None
+            blobs.append(reference.encode(_Dithered([values], [grid], [bound], moved), grid, base, moved))
+            moved = moved.after(values.size)
+        return b"".join((head, write_varints(len(blob) for blob in blobs), *blobs))
 
     def decode_many(
         self,
@@ -75,18 +81,23 @@ class FedSZQDither(FedSZQ):
         out: Floats | None = None,
     ) -> list[Floats]:
         reader = Reader(blob, "fedsz-q-dither block")
-        if reader.take(1)[0] != _LAYOUT:
+        conditional = references[0] is not None
+        if reader.take(1)[0] != (CONDITIONAL if conditional else PLAIN):
             raise MalformedPayloadError("fedsz-q-dither: unknown layout")
-        seed = np.uint64(int.from_bytes(reader.take(SEED_BYTES), "little"))
+        moved = Dither(np.uint64(int.from_bytes(reader.take(SEED_BYTES), "little")), np.uint64(0))
         grids = list(read_grids(reader, len(counts), dtype))
         if grids[0].bins < 2:
             raise MalformedPayloadError("fedsz-q-dither: impossible grid")
         results: list[Floats] = cut(np.empty(sum(counts), dtype) if out is None else out, counts)
-
-        def moved_back(symbols: Symbols, grid: Grid, values: Floats, at: int) -> None:
-            _dequantise(symbols, grid.low, grid.step, seed, np.uint64(at), values)
-
-        fill(entropy.decode(reader, sum(counts), grids[0].bins), results, grids, moved_back)
+        if not conditional:
+            fill(entropy.decode(reader, sum(counts), grids[0].bins), results, grids, moved)
+            return results
+        lengths = reader.varints(len(counts))
+        for values, grid, base, length in zip(results, grids, references, lengths, strict=True):
+            assert base is not None
+            reference.decode(Reader(reader.take(length), "fedsz-q-dither block"), grid, base, values, moved)
+            moved = moved.after(values.size)
+        reader.end()
         return results
 
 
@@ -94,28 +105,15 @@ class _Dithered(Quantised):
     """Symbols of values moved by their dither."""
 
     def __init__(
-        self, tensors: Sequence[Floats], grids: Sequence[Grid], bounds: Sequence[float], seed: int
+        self, tensors: Sequence[Floats], grids: Sequence[Grid], bounds: Sequence[float], moved: Dither
     ) -> None:
         super().__init__(tensors, grids, bounds)
-        self.seed = seed
+        self._moved = moved
 
     def quantise(self, values: Floats, grid: Grid, bound: float, symbols: Symbols, at: int) -> None:
-        seed, first = np.uint64(self.seed), np.uint64(at)
-        if not _quantise(values, 1 / grid.step, grid.step, grid.low, bound, seed, first, symbols):
+        moved = self._moved.after(at)
+        if not _quantise(values, 1 / grid.step, grid.step, grid.low, bound, *moved, symbols):
             raise CannotEncodeError
-
-
-@compiled
-def _dither(seed: Any, index: Any) -> Any:
-    """The dither of value *index* (uint64): SplitMix64's output number *index* (Steele, Lea and Flood, OOPSLA 2014).
-
-    One of the 2^24 middles of equal parts of (-1/2, 1/2).
-    """
-    z = seed + (index + _1) * _GOLDEN
-    z = (z ^ (z >> _30)) * _MIX_A
-    z = (z ^ (z >> _27)) * _MIX_B
-    z = z ^ (z >> _31)
-    return (np.float64(z >> _40) + 0.5) * 2.0**-24 - 0.5
 
 
 @compiled
@@ -126,16 +124,9 @@ def _quantise(
     outside = False
     for i in range(values.size):
         value = np.float64(values[i])
-        u = _dither(seed, first + np.uint64(i))
+        u = dither(seed, first + np.uint64(i))
         point = np.rint(value * inverse + u)
         symbols[i] = np.int64(point) - low
         decoded = values.dtype.type((point - u) * step)
         outside |= not (abs(np.float64(decoded) - value) <= bound)
     return not outside
-
-
-@compiled
-def _dequantise(symbols: Any, low: int, step: float, seed: Any, first: Any, values: Any) -> None:
-    for i in range(symbols.size):
-        u = _dither(seed, first + np.uint64(i))
-        values[i] = (np.float64(np.int64(symbols[i]) + low) - u) * step

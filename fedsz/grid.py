@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from fedsz.compiled import compiled
 from fedsz.errors import MalformedPayloadError
 from fedsz.registry import CannotEncodeError, Floats
+from fedsz.subtractive import NO_DITHER, Dither, dither
 from fedsz.wire import Reader, write_varints
 
 #: Below this distance from 0, grid points are found in the tensor's own dtype, 16 values an instruction.
@@ -171,14 +172,18 @@ def symbol_dtype(bins: int) -> type[np.uint16 | np.uint32]:
 
 
 @compiled
-def _dequantise(symbols: Any, low: int, step: float, values: Any) -> None:
+def _dequantise(symbols: Any, low: int, step: float, seed: Any, at: Any, values: Any) -> None:
     for i in range(symbols.size):
-        values[i] = np.float64(np.int64(symbols[i]) + low) * step
+        point = np.float64(np.int64(symbols[i]) + low)
+        if seed is None:
+            values[i] = point * step
+        else:
+            values[i] = (point - dither(seed, at + np.uint64(i))) * step
 
 
-def dequantise(symbols: Symbols, grid: Grid, values: Floats) -> None:
-    """Fill *values* from as many *symbols*."""
-    _dequantise(symbols, grid.low, grid.step, values)
+def dequantise(symbols: Symbols, grid: Grid, values: Floats, moved: Dither = NO_DITHER) -> None:
+    """Fill *values* from as many *symbols*; *moved*: how their grid is."""
+    _dequantise(symbols, grid.low, grid.step, *moved, values)
 
 
 @compiled
@@ -186,7 +191,7 @@ def _dequantise_all(symbols: Any, counts: Any, low: int, steps: Any, values: Any
     start = 0
     for tensor in range(counts.size):
         end = start + counts[tensor]
-        _dequantise(symbols[start:end], low, steps[tensor], values[start:end])
+        _dequantise(symbols[start:end], low, steps[tensor], None, np.uint64(0), values[start:end])
         start = end
 
 

@@ -8,7 +8,7 @@ where both sides hold the global model, as it is rare given that (reference.py).
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -31,6 +31,7 @@ from fedsz.grid import (
 )
 from fedsz.registry import CannotEncodeError, Floats, LossyCodec, register
 from fedsz.scratch import scratch
+from fedsz.subtractive import NO_DITHER, Dither
 from fedsz.wire import Reader, write_varints
 
 # From here on a block is smaller than the raw tensors, whatever the bound, the company and the reference. So none of
@@ -38,7 +39,8 @@ from fedsz.wire import Reader, write_varints
 MIN_COUNT = 128
 # Counts are 32-bit numbers.
 MAX_COUNT = 1 << 31
-_PLAIN, _CONDITIONAL = 1, 2
+# The first byte of a block.
+PLAIN, CONDITIONAL = 1, 2
 
 
 @register
@@ -87,7 +89,7 @@ class FedSZQ(LossyCodec):
         ]
         grids = on_common_limits(grids, planes.MAX_ALPHABET)
         bins, conditional = grids[0].bins, references[0] is not None
-        head = bytes((_CONDITIONAL if conditional else _PLAIN,)) + write_grids(grids, dtype)
+        head = bytes((CONDITIONAL if conditional else PLAIN,)) + write_grids(grids, dtype)
         if conditional and bins > 1:
             blobs = [
                 reference.encode(Quantised([values], [grid], [bound]), grid, base)
@@ -112,7 +114,7 @@ class FedSZQ(LossyCodec):
     ) -> list[Floats]:
         reader = Reader(blob, "fedsz-q block")
         conditional = references[0] is not None
-        if reader.take(1)[0] != (_CONDITIONAL if conditional else _PLAIN):
+        if reader.take(1)[0] != (CONDITIONAL if conditional else PLAIN):
             raise MalformedPayloadError("fedsz-q: unknown layout")
         grids = list(read_grids(reader, len(counts), dtype))
         room = np.empty(sum(counts), dtype) if out is None else out
@@ -165,20 +167,8 @@ class Quantised:
         quantise(values, grid, bound, symbols)
 
 
-#: Fills values from symbols of a grid, the first of them number so many of all.
-Dequantise = Callable[[Symbols, Grid, Floats, int], None]
-
-
-def plainly(symbols: Symbols, grid: Grid, values: Floats, at: int) -> None:
-    """Points of the grid as they are."""
-    dequantise(symbols, grid, values)
-
-
 def fill(
-    parts: Iterable[Symbols],
-    results: Sequence[Floats],
-    grids: Sequence[Grid],
-    dequantise: Dequantise = plainly,
+    parts: Iterable[Symbols], results: Sequence[Floats], grids: Sequence[Grid], moved: Dither = NO_DITHER
 ) -> None:
     """Values of tensors from symbols of one after the other, cut in other places."""
     targets = iter(zip(results, grids, strict=True))
@@ -191,5 +181,5 @@ def fill(
                 values, grid = next(targets)
                 filled = 0
             size = min(symbols.size - used, values.size - filled)
-            dequantise(symbols[used : used + size], grid, values[filled : filled + size], done)
+            dequantise(symbols[used : used + size], grid, values[filled : filled + size], moved.after(done))
             used, filled, done = used + size, filled + size, done + size

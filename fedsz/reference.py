@@ -10,6 +10,8 @@ grid point each weight falls on. With t the reference in grid steps:
   point only from there. Nine contexts serve updates of any size; sixteenths of a step, the obvious choice, lose a
   fifth of the ratio where updates are small against the bound (docs/codecs.md).
 
+Where the grid is dithered, t is moved by the value's own dither as its grid point is (`fedsz.dither`).
+
 Each context has its own frequencies. Along (token, context) they are samples of one decaying curve, the density of
 updates over their size, and are written in that order.
 """
@@ -28,6 +30,7 @@ from fedsz.errors import MalformedPayloadError
 from fedsz.grid import Grid, Symbols, dequantise, symbol_dtype
 from fedsz.registry import Floats
 from fedsz.scratch import scratch
+from fedsz.subtractive import NO_DITHER, Dither, dither
 from fedsz.wire import Reader, write_varints
 
 CONTEXTS = 9
@@ -41,19 +44,19 @@ _MAX_ALPHABET = planes.MAX_ALPHABET // CONTEXTS
 _BITS_PER_ENTRY = 2.5
 
 
-def encode(source: entropy.Source, grid: Grid, reference: Floats) -> bytes:
-    """Code symbols (grid points less ``grid.low``) given *reference*, of the same size."""
+def encode(source: entropy.Source, grid: Grid, reference: Floats, moved: Dither = NO_DITHER) -> bytes:
+    """Code symbols (grid points less ``grid.low``) given *reference*, of the same size; *moved*: how their grid is."""
     if not _fits(grid):
         return bytes((_PLAIN,)) + entropy.encode(source, reference.size, grid.bins)
-    coded = _encode(source, grid, reference)
+    coded = _encode(source, grid, reference, moved)
     if reference.size <= entropy.FEW and coded[0] != _PLAIN:
         return min(coded, bytes((_PLAIN,)) + entropy.encode(source, reference.size, grid.bins), key=len)
     return coded
 
 
-def _encode(source: entropy.Source, grid: Grid, reference: Floats) -> bytes:
+def _encode(source: entropy.Source, grid: Grid, reference: Floats, moved: Dither) -> bytes:
     count = reference.size
-    related = _Related(source, grid, reference)
+    related = _Related(source, grid, reference, moved)
     largest, counts = 0, np.zeros(CONTEXTS * _MAX_ALPHABET, np.uint32)
     for first in entropy.chunks(count):
         largest = max(largest, related.chunk(first))
@@ -91,12 +94,12 @@ def _encode(source: entropy.Source, grid: Grid, reference: Floats) -> bytes:
     return b"".join((head, bytes((precision,)), table.tobytes(), streams))
 
 
-def decode(reader: Reader, grid: Grid, reference: Floats, values: Floats) -> None:
+def decode(reader: Reader, grid: Grid, reference: Floats, values: Floats, moved: Dither = NO_DITHER) -> None:
     """Inverse of `encode`, to the end of *reader*: fill *values*; MalformedPayloadError where damaged."""
     kind = reader.take(1)[0]
     if kind == _PLAIN:
         for first, symbols in _enumerated(entropy.decode(reader, values.size, grid.bins)):
-            dequantise(symbols, grid, values[first : first + symbols.size])
+            dequantise(symbols, grid, values[first : first + symbols.size], moved.after(first))
         return
     alphabet = reader.varint()
     if not 1 <= alphabet <= 2 * _MAX_BINS + 3 or not _fits(grid):
@@ -107,20 +110,20 @@ def decode(reader: Reader, grid: Grid, reference: Floats, values: Floats) -> Non
     elif kind == _ONE_CONTEXT:
         parts = entropy.decode(reader, values.size, alphabet)
     elif kind == _IN_CONTEXTS and alphabet <= _MAX_ALPHABET:
-        parts = _read_in_contexts(reader, alphabet, grid, reference)
+        parts = _read_in_contexts(reader, alphabet, grid, reference, moved)
     else:
         raise MalformedPayloadError("fedsz-q: unknown way of coding against a reference")
     ends = np.int32(grid.low), np.int32(grid.low + grid.bins - 1)
     for first, tokens in _enumerated(parts):
         part = slice(first, first + tokens.size)
-        _restore(tokens, *_lens(grid, reference[part]), *ends, grid.step, values[part])
+        _restore(tokens, *_lens(grid, reference[part], moved.after(first)), *ends, grid.step, values[part])
 
 
 class _Related:
     """Tokens and contexts of one chunk at a time."""
 
-    def __init__(self, source: entropy.Source, grid: Grid, reference: Floats) -> None:
-        self._source, self._grid, self._reference = source, grid, reference
+    def __init__(self, source: entropy.Source, grid: Grid, reference: Floats, moved: Dither) -> None:
+        self._source, self._grid, self._reference, self._moved = source, grid, reference, moved
         self._made, self._largest = -1, 0
         most = min(reference.size, entropy.CHUNK)
         self._tokens = scratch("related", most, symbol_dtype(2 * grid.bins + 3))
@@ -132,7 +135,8 @@ class _Related:
         if self._made != first:
             symbols = self._source(first)
             self.tokens, self.contexts = self._tokens[: symbols.size], self._contexts[: symbols.size]
-            lens = _lens(self._grid, self._reference[first : first + symbols.size])
+            part = self._reference[first : first + symbols.size]
+            lens = _lens(self._grid, part, self._moved.after(first))
             self._largest = _relate(symbols, np.int32(self._grid.low), *lens, self.tokens, self.contexts)
             self._made = first
         return self._largest
@@ -155,13 +159,15 @@ def _fits(grid: Grid) -> bool:
     return grid.bins <= _MAX_BINS and abs(grid.low) <= _MAX_BINS
 
 
-def _lens(grid: Grid, reference: Floats) -> tuple[Floats, Any, Any, Any]:
-    """What finds a reference's place on the grid: its values, the inverse step, and the ends of where to look."""
+def _lens(grid: Grid, reference: Floats, moved: Dither) -> tuple[Floats, Any, Any, Any, Any, Any]:
+    """What finds a reference's place on the grid: its values, the inverse step, where to look, the dither."""
     real = reference.dtype.type
-    return reference, real(1 / grid.step), real(grid.low - 1), real(grid.low + grid.bins)
+    return reference, real(1 / grid.step), real(grid.low - 1), real(grid.low + grid.bins), *moved
 
 
-def _read_in_contexts(reader: Reader, alphabet: int, grid: Grid, reference: Floats) -> Iterator[Symbols]:
+def _read_in_contexts(
+    reader: Reader, alphabet: int, grid: Grid, reference: Floats, moved: Dither
+) -> Iterator[Symbols]:
     precision = reader.take(1)[0]
     if not tans.MIN_PRECISION <= precision <= tans.MAX_PRECISION:
         raise MalformedPayloadError("fedsz-q: impossible precision")
@@ -180,7 +186,7 @@ def _read_in_contexts(reader: Reader, alphabet: int, grid: Grid, reference: Floa
         part = reference[first : first + entropy.CHUNK]
         size = entropy.padded_size(part.size)
         contexts[part.size : size] = 0
-        _find_contexts(*_lens(grid, part), contexts[: part.size])
+        _find_contexts(*_lens(grid, part, moved.after(first)), contexts[: part.size])
         if not tans.decode_in_contexts(streams.next(), tables, precision, contexts[:size], tokens[:size]):
             raise MalformedPayloadError("fedsz-q: damaged token stream")
         yield tokens[: part.size]
@@ -188,9 +194,14 @@ def _read_in_contexts(reader: Reader, alphabet: int, grid: Grid, reference: Floa
 
 
 @compiled
-def _place(value: Any, inverse: Any, first: Any, last: Any) -> Any:
-    """A reference value in grid steps, kept within a step of the grid; in the tensor's own dtype, like its bounds."""
-    return min(max(value * inverse, first), last)
+def _place(value: Any, inverse: Any, first: Any, last: Any, seed: Any, index: Any) -> Any:
+    """A reference value in grid steps, kept within a step of the grid.
+
+    In the tensor's own dtype, like its bounds; with its dither in float64.
+    """
+    if seed is None:
+        return min(max(value * inverse, first), last)
+    return min(max(value * inverse + dither(seed, index), first), last)
 
 
 @compiled
@@ -205,12 +216,21 @@ def _context(steps: Any, point: Any) -> Any:
 
 @compiled
 def _relate(
-    symbols: Any, low: Any, reference: Any, inverse: Any, first: Any, last: Any, tokens: Any, contexts: Any
+    symbols: Any,
+    low: Any,
+    reference: Any,
+    inverse: Any,
+    first: Any,
+    last: Any,
+    seed: Any,
+    at: Any,
+    tokens: Any,
+    contexts: Any,
 ) -> int:
     """Write every symbol's token and context; returns the largest token."""
     largest = np.int32(0)
     for i in range(symbols.size):
-        steps = _place(reference[i], inverse, first, last)
+        steps = _place(reference[i], inverse, first, last, seed, at + np.uint64(i))
         point = np.rint(steps)
         distance = np.int32(np.int32(symbols[i]) + low - np.int32(point))
         if steps < point:
@@ -223,9 +243,11 @@ def _relate(
 
 
 @compiled
-def _find_contexts(reference: Any, inverse: Any, first: Any, last: Any, contexts: Any) -> None:
+def _find_contexts(
+    reference: Any, inverse: Any, first: Any, last: Any, seed: Any, at: Any, contexts: Any
+) -> None:
     for i in range(reference.size):
-        steps = _place(reference[i], inverse, first, last)
+        steps = _place(reference[i], inverse, first, last, seed, at + np.uint64(i))
         contexts[i] = _context(steps, np.rint(steps))
 
 
@@ -236,6 +258,8 @@ def _restore(
     inverse: Any,
     first: Any,
     last: Any,
+    seed: Any,
+    at: Any,
     low: Any,
     high: Any,
     step: float,
@@ -243,7 +267,7 @@ def _restore(
 ) -> None:
     """Values from tokens. Untrusted tokens still give points of the grid."""
     for i in range(tokens.size):
-        steps = _place(reference[i], inverse, first, last)
+        steps = _place(reference[i], inverse, first, last, seed, at + np.uint64(i))
         point = np.rint(steps)
         token = tokens[i]
         distance = np.int32((np.int64(token) + 1) >> 1)
@@ -252,7 +276,10 @@ def _restore(
         if steps < point:
             distance = np.int32(-distance)
         found = min(max(np.int32(np.int32(point) + distance), low), high)
-        values[i] = np.float64(found) * step
+        if seed is None:
+            values[i] = np.float64(found) * step
+        else:
+            values[i] = (np.float64(found) - dither(seed, at + np.uint64(i))) * step
 
 
 @compiled

@@ -62,6 +62,9 @@ class LossyCodec(Codec):
     #: most this. 0: every tensor on its own through encode. A tensor with more values always goes alone.
     group_elements: ClassVar[int] = 0
 
+    #: What a tensor decodes to hangs on which others share its block: those do then not hang on the reference.
+    decodes_in_company: ClassVar[bool] = False
+
     @abstractmethod
     def encode(self, values: Floats, bound: float, *, reference: Floats | None = None) -> bytes:
         """Compress *values* so that none moves by more than *bound*.

@@ -35,8 +35,9 @@ def warm_up(*, float64: bool = False, reference: bool = True) -> None:
             for state in states:
                 decompress(compress(state, bound, codec="fedsz-q"))
             for base in (updated, unrelated) if reference else ():
-                payload = compress(states[0], bound, codec="fedsz-q", reference=base)
-                decompress(payload, reference=base)
+                for codec in ("fedsz-q", "fedsz-q-dither"):
+                    payload = compress(states[0], bound, codec=codec, reference=base)
+                    decompress(payload, reference=base)
         for codec in ("szx", "fedsz-q-dither", "sz3-nopred"):  # the last is checked by the container
             for state in states:
                 decompress(compress(state, codec=codec))

@@ -160,17 +160,25 @@ def read_grids(source: Bytes, tensors: int, dtype: str) -> tuple[list[float], in
     return steps, -(number + 1) // 2 if number % 2 else number // 2, bins
 
 
-def decode_dithered(blob: bytes, counts: list[int], dtype: str) -> list[np.ndarray]:
+def decode_dithered(
+    blob: bytes, counts: list[int], dtype: str, references: list[np.ndarray] | None = None
+) -> list[np.ndarray]:
     """The tensors of a blob of `fedsz-q-dither`."""
     source = Bytes(blob)
-    assert source.take(1) == b"\x01"
+    assert source.take(1)[0] == (1 if references is None else 2)
     seed = int.from_bytes(source.take(8), "little")
     steps, low, bins = read_grids(source, len(counts), dtype)
-    symbols = read_symbols(source, sum(counts), bins)
+    moved = np.split(np.array([dither(seed, i) for i in range(sum(counts))]), np.cumsum(counts[:-1]))
+    if references is None:
+        points = np.split(np.array(read_symbols(source, sum(counts), bins)) + low, np.cumsum(counts[:-1]))
+    else:
+        lengths = [source.varint() for _ in counts]
+        points = [
+            np.array(points_given(Bytes(source.take(length)), base, step, low, bins, u))
+            for length, step, base, u in zip(lengths, steps, references, moved, strict=True)
+        ]
     assert source.at == len(blob)
-    places = np.array([low + symbol - dither(seed, i) for i, symbol in enumerate(symbols)])
-    parts = np.split(places, np.cumsum(counts[:-1]))
-    return [(part * step).astype(dtype) for part, step in zip(parts, steps, strict=True)]
+    return [((part - u) * step).astype(dtype) for part, u, step in zip(points, moved, steps, strict=True)]
 
 
 def dither(seed: int, index: int) -> float:
@@ -203,13 +211,16 @@ def decode(
     ]
 
 
-def points_given(source: Bytes, reference: np.ndarray, step: float, low: int, bins: int) -> list[int]:
+def points_given(
+    source: Bytes, reference: np.ndarray, step: float, low: int, bins: int, moved: np.ndarray | None = None
+) -> list[int]:
     kind, count, last = source.take(1)[0], len(reference), low + bins - 1
     if kind == 0:
         return [low + symbol for symbol in read_symbols(source, count, bins)]
     real = reference.dtype.type
     with np.errstate(over="ignore"):
-        place = np.clip(reference * real(1 / step), real(low - 1), real(last + 1))
+        place = reference * real(1 / step)
+        place = np.clip(place if moved is None else place + moved, real(low - 1), real(last + 1))
     nearest = np.rint(place)
     alphabet = source.varint()
     if kind == 1:

@@ -101,6 +101,86 @@ def test_a_second_decoder_reads_the_same_values(dtype: str, relative: float) -> 
         np.testing.assert_array_equal(found, other)
 
 
+def given(values: np.ndarray, bound: float, base: np.ndarray) -> tuple[bytes, bytes]:
+    """The blobs without and with reference, after checking that they decode to the same bits."""
+    plain, conditional = CODEC.encode(values, bound), CODEC.encode(values, bound, reference=base)
+    without = CODEC.decode(memoryview(plain), values.size, values.dtype)
+    with_it = CODEC.decode(memoryview(conditional), values.size, values.dtype, reference=base)
+    assert without.tobytes() == with_it.tobytes()
+    return plain, conditional
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("relative", [0.3, 1e-1, 1e-2, 1e-3, 1e-5])
+@pytest.mark.parametrize("moved", [0.0, 1e-5, 1e-3, 3e-2, 1e4])
+def test_decoded_bits_are_those_without_a_reference(dtype: str, relative: float, moved: float) -> None:
+    tensors = [weights(count, dtype, count) for count in (3001, 129, 1000)]
+    bases = [one + (moved * weights(one.size, dtype, 9)).astype(dtype) for one in tensors]
+    bounds, counts = [relative * span(one) for one in tensors], [3001, 129, 1000]
+    none = [None, None, None]
+    plain = CODEC.encode_many(tensors, bounds, none)
+    without = CODEC.decode_many(memoryview(plain), counts, np.dtype(dtype), none)
+    conditional = CODEC.encode_many(tensors, bounds, bases)
+    with_it = CODEC.decode_many(memoryview(conditional), counts, np.dtype(dtype), bases)
+    other = second.decode_dithered(conditional, counts, dtype, bases)
+    for one, two, three in zip(without, with_it, other, strict=True):
+        np.testing.assert_array_equal(one, two)
+        np.testing.assert_array_equal(one, three)
+
+
+def test_several_chunks_given_a_reference() -> None:
+    base = weights(300_000)
+    values = (base + 2e-4 * weights(300_000, seed=2) / 0.05).astype("f4")
+    plain, conditional = given(values, 1e-2 * span(values), base)
+    other = second.decode_dithered(conditional[: len(conditional)], [values.size], "f4", [base])[0]
+    np.testing.assert_array_equal(other, CODEC.decode(memoryview(plain), values.size, values.dtype))
+
+
+def test_small_updates_take_few_bytes_and_all_of_them_arrives() -> None:
+    """A tenth of a bound: `fedsz-q` has nothing to say of a decoded state, and says it in fewer bytes."""
+    base = np.asarray(CODEC.decode(memoryview(CODEC.encode(weights(), 0.005)), COUNT, np.dtype("f4")))
+    values = (base + 0.0005 * weights(seed=2) / 0.05).astype("f4")
+    plain, conditional = given(values, 0.005, base)
+    assert len(conditional) * 5 < len(plain)
+    decoded = CODEC.decode(memoryview(plain), COUNT, values.dtype)
+    (found,) = fedsz.deltas(
+        {"weight": base}, {"weight": values}, {"weight": decoded}, ErrorBound("ABS", 0.005)
+    )
+    assert found.length == pytest.approx(0.1, rel=0.01)
+    assert found.arrived == pytest.approx(1.0, abs=0.1)
+
+
+def test_what_it_takes_is_near_the_conditional_entropy() -> None:
+    base = weights(300_000)
+    values = (base + 1e-3 * weights(300_000, seed=2) / 0.05).astype("f4")
+    bound = 1e-2 * span(values)
+    # Whatever the dither: the place of the reference between two points of the grid is uniform.
+    place = np.random.default_rng(5).uniform(-0.5, 0.5, values.size)
+    moved = np.rint(place + (values.astype("f8") - base) / (2 * bound)).astype(int)
+    bits = 0.0
+    for part in range(16):
+        _, counts = np.unique(moved[((place + 0.5) * 16).astype(int) == part], return_counts=True)
+        bits -= float((counts * np.log2(counts / counts.sum())).sum())
+    _, conditional = given(values, bound, base)
+    assert bits / 8 / len(conditional) > 0.97
+
+
+def test_company_is_the_same_with_a_reference_that_lacks_tensors() -> None:
+    """Small tensors share a block and its dither; a reference that knows only some must not split it."""
+    state = {f"{n}.weight": weights(2000, seed=n) for n in range(4)}
+    holes: dict[str, np.ndarray] = {name: values + np.float32(1e-4) for name, values in state.items()}
+    del holes["1.weight"]
+    holes["2.weight"] = holes["2.weight"].copy()
+    broken = {**holes, "1.weight": state["1.weight"].copy()}
+    broken["1.weight"][5] = np.nan
+    plain = fedsz.decompress(fedsz.compress(state, codec="fedsz-q-dither"))
+    for base in (holes, broken, {name: values + np.float32(1e-4) for name, values in state.items()}):
+        payload = fedsz.compress(state, codec="fedsz-q-dither", reference=base)
+        found = fedsz.decompress(payload, reference=base)
+        for name, values in plain.items():
+            np.testing.assert_array_equal(found[name], values)
+
+
 def test_equal_values_give_equal_bytes_and_others_other_dither() -> None:
     one, other = weights(), weights(seed=1)
     assert CODEC.encode(one, 0.01) == CODEC.encode(one.copy(), 0.01)
@@ -117,3 +197,14 @@ def test_damage_is_refused() -> None:
         CODEC.decode(memoryview(b"\x02" + blob[1:]), values.size, values.dtype)
     with pytest.raises(MalformedPayloadError, match="impossible grid"):
         CODEC.decode(memoryview(blob[:13] + b"\x00\x01"), values.size, values.dtype)
+
+
+def test_damage_of_a_block_given_a_reference_is_refused() -> None:
+    values = weights(2000)
+    base = values + np.float32(1e-3)
+    blob = CODEC.encode(values, 0.01, reference=base)
+    for size in range(0, len(blob), 7):
+        with pytest.raises(MalformedPayloadError):
+            CODEC.decode(memoryview(blob)[:size], values.size, values.dtype, reference=base)
+    with pytest.raises(MalformedPayloadError, match="unknown layout"):
+        CODEC.decode(memoryview(b"\x01" + blob[1:]), values.size, values.dtype, reference=base)
