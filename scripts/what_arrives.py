@@ -4,19 +4,20 @@
     OMP_NUM_THREADS=1 .venv/bin/python -m scripts.what_arrives --clients 1 2 4 8 --codecs sz2 fedsz-q --rounds 6
 
 A client gets the average w of what was decoded in the round before, trains it to w + d, and sends that; w + d' arrives.
-Share, length and noise are those of `fedsz.TensorDelta`. The table has medians over lossy tensors and clients, and in
-what share of them less than half arrives.
+Share, length and noise are those of `fedsz.TensorDelta`. The table has medians over lossy tensors and clients, in what
+share of them less than half arrives, and how many times smaller the whole update became, alone and given w.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from statistics import fmean, median
 
 import fedsz
 from fedsz import ErrorBound, TensorDelta
+from fedsz.registry import lossy_codec
 from testbed.coding import HALF
 from testbed.learning.federation import federate
 from testbed.paper.learner import State, Training, find, through
@@ -32,21 +33,31 @@ ARMS = (
 )
 
 
-def arrivals(
-    training: Training, codec: str, bound: float, seed: int, rounds: int
-) -> Iterator[list[TensorDelta]]:
-    """One list a round, of every client's lossy tensors; every update of every round goes through *codec*."""
-    found: list[TensorDelta] = []
+@dataclass
+class Round:
+    """What all updates of one round came to: their lossy tensors, and ratios (given w: 0 where it cannot be)."""
+
+    deltas: list[TensorDelta] = field(default_factory=list)
+    alone: list[float] = field(default_factory=list)
+    given: list[float] = field(default_factory=list)
+
+
+def arrivals(training: Training, codec: str, bound: float, seed: int, rounds: int) -> Iterator[Round]:
+    """One after the other; every update of every round goes through *codec*."""
+    found = Round()
 
     def uplink(update: State, before: State) -> State:
-        came, _ = through(update, codec, bound)
-        found.extend(fedsz.deltas(before, update, came, ErrorBound("REL", bound)))
+        came, ratio = through(update, codec, bound)
+        found.deltas.extend(fedsz.deltas(before, update, came, ErrorBound("REL", bound)))
+        found.alone.append(ratio)
+        found.given.append(through(update, codec, bound, before)[1] if given else 0.0)
         return came
 
+    given = lossy_codec(codec).supports_reference
     plan = replace(training.plan(seed), rounds=rounds, test_limit=1)
     for _ in federate(plan, training.dataset, uplink):
         yield found
-        found = []
+        found = Round()
 
 
 def main() -> None:
@@ -65,8 +76,8 @@ def main() -> None:
     options = parser.parse_args()
     training = trainings[options.training]
     print(
-        "| clients | codec | bound | round | taught, bounds | share that arrives | less than half in | noise |\n"
-        "| --- | --- | --- | --- | --- | --- | --- | --- |"
+        "| clients | codec | bound | round | taught, bounds | share that arrives | less than half in | noise | ratio "
+        "| given the last model |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
     )
     for clients in options.clients:
         those = replace(training, learner=replace(training.learner, clients=clients))
@@ -76,11 +87,13 @@ def main() -> None:
             for number, found in enumerate(
                 arrivals(those, codec, bound, options.seed, options.rounds), start=1
             ):
+                deltas = found.deltas
+                given = f"{fmean(found.given):.2f}" if any(found.given) else "-"
                 print(
-                    f"| {clients} | {codec} | {bound:g} | {number} | {median(one.length for one in found):.2f} "
-                    f"| {median(one.arrived for one in found):.2f} "
-                    f"| {100 * fmean(one.arrived < HALF for one in found):.0f} % of tensors "
-                    f"| {median(one.noise for one in found):.2f} |",
+                    f"| {clients} | {codec} | {bound:g} | {number} | {median(one.length for one in deltas):.2f} "
+                    f"| {median(one.arrived for one in deltas):.2f} "
+                    f"| {100 * fmean(one.arrived < HALF for one in deltas):.0f} % of tensors "
+                    f"| {median(one.noise for one in deltas):.2f} | {fmean(found.alone):.2f} | {given} |",
                     flush=True,
                 )
 

@@ -68,10 +68,12 @@ class CellCheckpoint:
             "held": {client: one.digest for client, one in held.items()},
             "log": log.to_dict(),
             "goodput_bps": policy.goodput_bps,
+            "last": {client: [one.digest for one in pair] for client, pair in policy.last.items()},
             "rng": rng.bit_generator.state,
         }
         self.path.parent.mkdir(exist_ok=True)
-        others = {one.digest: one.state for one in held.values()}
+        kept = [*held.values(), *(one for pair in policy.last.values() for one in pair)]
+        others = {one.digest: one.state for one in kept}
         save_checkpoint(Checkpoint(model.state, number + 1, self._about, progress, others), self.path)
 
     def resume(
@@ -89,5 +91,7 @@ class CellCheckpoint:
         policy.goodput_bps.update(progress["goodput_bps"])
         rng.bit_generator.state = progress["rng"]
         models = {digest: Model(state, digest) for digest, state in kept.others.items()}
+        for client, (update, before) in progress.get("last", {}).items():
+            policy.last[client] = models[update], models[before]
         held = {client: models[digest] for client, digest in progress["held"].items()}
         return kept.round, Model.of(kept.state), held

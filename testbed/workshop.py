@@ -132,6 +132,7 @@ class Workshop:
                 scenario, fleet, model, self._shares[name], train_seed, rng
             )
             work.plan = plan = replace(plan, train_s=trained.seconds)
+            self.policy.trained(name, trained.value.model, model)
             coded = self._bench.encode(scenario, fleet, trained.value.model, settings, reference, rng)
         except WorkerDiedError as died:
             work.plan = replace(plan, fails=str(died))

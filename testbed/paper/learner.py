@@ -22,11 +22,13 @@ State = Mapping[str, np.ndarray]
 PAPER_LR = 1e-3
 
 
-def through(state: State, codec: str, bound: float) -> tuple[State, float]:
+def through(state: State, codec: str, bound: float, reference: State | None = None) -> tuple[State, float]:
     """*state* as it arrives, and the ratio: the real codec at a relative bound, both ways."""
-    payload = fedsz.compress(state, ErrorBound("REL", bound), codec=codec, lossless=DEFAULT_LOSSLESS)
+    wanted = ErrorBound("REL", bound)
+    payload = fedsz.compress(state, wanted, codec=codec, lossless=DEFAULT_LOSSLESS, reference=reference)
     size = fedsz.update_bytes(state)
-    return fedsz.decompress(payload, max_bytes=2 * size + (1 << 20)), size / len(payload)
+    limit = 2 * size + (1 << 20)
+    return fedsz.decompress(payload, reference=reference, max_bytes=limit), size / len(payload)
 
 
 @dataclass(frozen=True)

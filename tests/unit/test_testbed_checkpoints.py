@@ -28,6 +28,7 @@ compression: COMPRESSION
 WAYS = {
     "plain": "{codec: zfp}",
     "against what clients hold": "{codec: fedsz-q, downlink: true, reference: true}",
+    "deciding by the last update": "{codec: fedsz-q-dither, policy: auto, reference: true}",
 }
 
 

@@ -84,6 +84,28 @@ compression: {codec: sz2, policy: auto}
     assert all(row.payload_bytes == UPDATE_BYTES for row in rows if row.round == 0)
 
 
+def test_auto_learns_what_a_reference_is_worth() -> None:
+    """Alone the codec does not pay at 5 Gbit/s; given the last model it does, as the first update shows."""
+    scenario = loads("""
+name: held
+learning: {rounds: 3}
+network: {engine: model, server: {uplink: 100 Gbit/s, downlink: 100 Gbit/s}}
+fleets: [{name: a, count: 2, device: cloud-vm, uplink: 5 Gbit/s, downlink: 5 Gbit/s}]
+compression: {codec: fedsz-q-dither, policy: auto, reference: true}
+""")
+    speeds = {
+        "none": SPEEDS["none"],
+        "fedsz-q-dither": Speed(0.015, 0.008, 0.14),
+        "fedsz-q-dither, given": Speed(0.004, 0.003, 0.02),
+    }
+    rows = play(scenario, "auto", speeds)
+    assert [{row.codec.id for row in rows if row.round == number} for number in range(3)] == [
+        {"none"},
+        {"fedsz-q-dither"},
+        {"fedsz-q-dither"},
+    ]
+
+
 def test_a_bound_of_its_own_goes_with_a_candidate() -> None:
     scenario = loads("""
 name: one

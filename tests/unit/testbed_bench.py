@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from testbed.coding import Fidelity
 from testbed.work import Model, Timed, Trained
 
 UPDATE_BYTES = 8_000_000
@@ -22,7 +23,7 @@ class Speed:
 
 
 class SteadyBench:
-    """Stands where `Workbench` stands; *speeds* by codec, by name of the fleet where it has one of its own."""
+    """Stands where `Workbench` stands; *speeds* by codec, and by "codec, given" for one that a reference changes."""
 
     def __init__(self, speeds: dict[str, Speed]) -> None:
         self.speeds = speeds
@@ -39,14 +40,23 @@ class SteadyBench:
     def train(self, scenario: Any, fleet: Any, model: Model, *rest: Any) -> Timed[Trained]:
         return Timed(Trained(model, 10, 0.5), 1.0, "measured")
 
-    def encode(self, scenario: Any, fleet: Any, model: Model, settings: Any, *rest: Any) -> Timed[bytes]:
-        speed = self.speeds[settings.codec]
+    def encode(
+        self, scenario: Any, fleet: Any, model: Model, settings: Any, reference: Any, *rest: Any
+    ) -> Timed[bytes]:
+        speed = self._speed(settings.codec, reference)
         return Timed(bytes(round(speed.share * UPDATE_BYTES)), speed.compress_s, "measured")
 
     def decode(
         self, payload: bytes, digest: str, codec: str, reference: Any, like: Model, *rest: Any
     ) -> Timed[Model]:
-        return Timed(like, self.speeds[codec].decompress_s, "measured")
+        return Timed(like, self._speed(codec, reference).decompress_s, "measured")
+
+    def _speed(self, codec: str, reference: Any) -> Speed:
+        given = self.speeds.get(f"{codec}, given") if reference is not None else None
+        return given or self.speeds[codec]
+
+    def fidelity(self, *states: Any) -> Fidelity:
+        return Fidelity(0.0, 0.0)
 
     def average(self, updates: Any, rng: Any) -> Timed[Model]:
         return Timed(updates[0][0], 0.001, "measured")
