@@ -20,9 +20,10 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from netem.errors import NetemError
-from netem.fairness import FairLink, Rider, grain
+from netem.fairness import FairLink, grain
 from netem.flow import FlowRequest, FlowResult
 from netem.link import LinkSpec, Topology
+from netem.rides import Flow, Leaf, Ride, Side
 from netem.route import Route
 from netem.tcp import CONGESTION_CONTROLS, MSS, CongestionControl, data_bytes, flow_bytes
 from netem.trace import OUTAGE_BPS, Trace
@@ -42,116 +43,6 @@ class ModelError(NetemError, ValueError):
 
     def __str__(self) -> str:
         return self.what
-
-
-class _Flow:
-    """A transfer in flight."""
-
-    __slots__ = ("bits", "folded", "order", "request", "route", "side", "started_s")
-
-    def __init__(
-        self, request: FlowRequest, order: int, started_s: float, bits: float, route: Route, side: _Side
-    ) -> None:
-        self.request = request
-        self.order = order
-        self.started_s = started_s
-        self.bits = bits  # on the wire, headers counted, what was lost and sent again not
-        self.route = route
-        self.side = side
-        self.folded = True
-
-
-class _Ride(Rider):
-    """A flow that competes: on the shared link for one *stint* after the other, between them waiting for a window."""
-
-    __slots__ = (
-        "ceiling",
-        "flow",
-        "leaf",
-        "left",
-        "limit",
-        "over",
-        "phase_left",
-        "phases",
-        "round_s",
-        "stint",
-        "window",
-    )
-
-    def __init__(self, flow: _Flow, leaf: _Leaf) -> None:
-        super().__init__(flow.order)
-        self.flow = flow
-        self.leaf = leaf
-        self.left = flow.bits  # not yet arrived, the stint under way included
-        self.phases = flow.route.phases(flow.bits)[::-1]  # those to come, the next one last
-        self.phase_left, self.limit = self.phases.pop()  # of the one under way; the pace that loss sets in it
-        self.stint = 0.0
-        self.window = flow.route.window_bits
-        self.round_s = 0.0
-        self.ceiling = 0.0
-        self.over = False
-
-    def had(self, bits: float) -> None:
-        """*bits* more have arrived."""
-        self.left -= bits
-        while bits >= self.phase_left and self.phases:
-            bits -= self.phase_left
-            self.phase_left, self.limit = self.phases.pop()
-        self.phase_left -= bits
-
-
-class _Leaf:
-    """A client's link in one direction, while rides are on it."""
-
-    __slots__ = ("active", "armed", "client", "dark_s", "rides", "route", "side")
-
-    def __init__(self, client: str, route: Route, side: _Side) -> None:
-        self.client = client
-        self.route = route
-        self.side = side
-        self.rides: list[_Ride] = []
-        self.active: list[_Ride] = []  # those with a stint under way
-        self.armed = False  # a timer stands for the trace's next change
-        self.dark_s = math.inf  # since when nothing moves
-
-    def ceilings(self, rate_bps: float) -> list[float]:
-        """Max-min shares of this link alone at *rate_bps*, one for each active ride, in their order."""
-        left_bps = rate_bps
-        if len(self.active) == 1:
-            return [min(left_bps, self.active[0].limit)]
-        shares = [0.0] * len(self.active)
-        by_limit = sorted(range(len(self.active)), key=lambda i: self.active[i].limit)
-        for waiting, i in zip(range(len(by_limit), 0, -1), by_limit, strict=True):
-            shares[i] = min(left_bps / waiting, self.active[i].limit)
-            left_bps -= shares[i]
-        return [max(grain(share), 2.0**-10) for share in shares]
-
-
-class _Side:
-    """One direction: the server's link that all share, and the clients' links that are in use."""
-
-    __slots__ = (
-        "armed",
-        "busy",
-        "certain",
-        "fair",
-        "needed_bps",
-        "rate_bps",
-        "routes",
-        "trace",
-        "trough_bps",
-    )
-
-    def __init__(self) -> None:
-        self.fair = FairLink(math.inf)
-        self.trace: Trace | None = None
-        self.armed = False
-        self.rate_bps = math.inf  # without a trace
-        self.trough_bps = math.inf  # the least that the server's link ever carries
-        self.needed_bps = 0.0  # what the clients' links in use carry together
-        self.busy: dict[str, _Flow | _Leaf] = {}
-        self.certain: list[tuple[float, int, _Flow]] = []  # ends of folded flows
-        self.routes: dict[tuple[float, float, float, float, int], Route] = {}
 
 
 _Timer = tuple[float, int, Callable[[Any], None], Any]
@@ -200,7 +91,7 @@ class ModelNetwork:
         self._tie = 0
         self._in_flight = 0
         self._cut: set[str] = set()
-        self._up, self._down = _Side(), _Side()
+        self._up, self._down = Side(), Side()
         self._timers: list[_Timer] = []
         self._ready: list[FlowResult] = []
         self._topology, self._dilation, self._trace_from_s = topology, dilation, trace_from_s
@@ -243,7 +134,7 @@ class ModelNetwork:
         if request.cut_after_bytes is not None:  # until then it is a flow like any other
             size = _cut_bytes(request)
         bits = 8.0 * data_bytes(size, self._mss)
-        flow = _Flow(request, self._order, at_s, bits, route, side)
+        flow = Flow(request, self._order, at_s, bits, route, side)
         self._order += 1
         self._in_flight += 1
         before = side.busy.get(request.client)
@@ -259,9 +150,9 @@ class ModelNetwork:
                 return
             if side.needed_bps > side.trough_bps:
                 self._unfold_all(side)
-            leaf = side.busy[request.client] = _Leaf(request.client, route, side)
+            leaf = side.busy[request.client] = Leaf(request.client, route, side)
         else:
-            leaf = self._unfold(before) if isinstance(before, _Flow) else before
+            leaf = self._unfold(before) if isinstance(before, Flow) else before
         self._ride(flow, leaf)
 
     def next_completion_s(self) -> float:
@@ -294,7 +185,7 @@ class ModelNetwork:
         self._move_to(at_s)
         side = self._up if request.direction == "uplink" else self._down
         here = side.busy.get(request.client)
-        if isinstance(here, _Flow):
+        if isinstance(here, Flow):
             here = self._unfold(here)
         for ride in here.rides if here is not None else []:
             if ride.flow.request.flow_id == request.flow_id:
@@ -333,7 +224,7 @@ class ModelNetwork:
             self._set_capacity(side)
             side.needed_bps = 0.0
             for leaf in side.busy.values():
-                assert isinstance(leaf, _Leaf)
+                assert isinstance(leaf, Leaf)
                 leaf.route = self._route(side, leaf.client)
                 for ride in leaf.rides:
                     ride.flow.route = leaf.route
@@ -357,7 +248,7 @@ class ModelNetwork:
                 self._now_s = next_s
             if isinstance(source, FairLink):
                 ride = source.pop()[1]
-                assert isinstance(ride, _Ride)
+                assert isinstance(ride, Ride)
                 self._stint_over(ride)
             elif source is self._timers:
                 _, _, handler, what = heappop(self._timers)
@@ -397,7 +288,7 @@ class ModelNetwork:
 
     # -- links ---------------------------------------------------------------------------------------------
 
-    def _route(self, side: _Side, client: str) -> Route:
+    def _route(self, side: Side, client: str) -> Route:
         """The route of *client*; one object for all clients whose links are alike."""
         access = self._topology.clients.get(client)
         if access is None:
@@ -435,7 +326,7 @@ class ModelNetwork:
             self._traces[id(trace)] = (trace, trace.scaled(self._dilation, 1.0 / self._dilation))
         return self._traces[id(trace)][1]
 
-    def _set_capacity(self, side: _Side) -> None:
+    def _set_capacity(self, side: Side) -> None:
         """What the server's link carries now, and a timer for the next change while it has a trace."""
         trace, now_s = side.trace, self._now_s
         if trace is None:
@@ -448,7 +339,7 @@ class ModelNetwork:
             change_s = trace.next_change(at_s) + self._trace_from_s
             self._at(max(change_s, math.nextafter(now_s, math.inf)), self._server_change, side)
 
-    def _server_change(self, side: _Side) -> None:
+    def _server_change(self, side: Side) -> None:
         side.armed = False
         if not side.fair.idle:
             self._set_capacity(side)
@@ -457,27 +348,27 @@ class ModelNetwork:
         for side in (self._up, self._down):
             here = side.busy.get(client)
             if here is not None:
-                self._share(self._unfold(here) if isinstance(here, _Flow) else here)
+                self._share(self._unfold(here) if isinstance(here, Flow) else here)
 
     # -- rides ---------------------------------------------------------------------------------------------
 
-    def _unfold_all(self, side: _Side) -> None:
+    def _unfold_all(self, side: Side) -> None:
         flows = [flow for _, _, flow in side.certain if flow.folded]
         side.certain.clear()
         for flow in flows:
             self._unfold(flow)
 
-    def _unfold(self, flow: _Flow) -> _Leaf:
+    def _unfold(self, flow: Flow) -> Leaf:
         flow.folded = False
         side = flow.side
-        leaf = side.busy[flow.request.client] = _Leaf(flow.request.client, flow.route, side)
+        leaf = side.busy[flow.request.client] = Leaf(flow.request.client, flow.route, side)
         self._ride(flow, leaf)
         return leaf
 
-    def _ride(self, flow: _Flow, leaf: _Leaf) -> None:
+    def _ride(self, flow: Flow, leaf: Leaf) -> None:
         """From now on *flow* competes, from wherever it is."""
         flow.folded = False
-        ride = _Ride(flow, leaf)
+        ride = Ride(flow, leaf)
         leaf.rides.append(ride)
         entered_s = flow.started_s + flow.route.entry_s
         ride.round_s = entered_s
@@ -492,20 +383,20 @@ class ModelNetwork:
         else:
             self._work(ride, here.window_left_bits)
 
-    def _window(self, ride: _Ride) -> None:
+    def _window(self, ride: Ride) -> None:
         """The first bit of the next window arrives."""
         if not ride.over:
             ride.round_s = self._now_s
             self._work(ride, ride.window)
 
-    def _work(self, ride: _Ride, window_left: float) -> None:
+    def _work(self, ride: Ride, window_left: float) -> None:
         """Begin a stint: to the end of the window, of the phase or of the flow, whichever comes first."""
         ride.stint = min(window_left, ride.left, ride.phase_left)
         ride.ceiling = 0.0
         ride.leaf.active.append(ride)
         self._share(ride.leaf)
 
-    def _share(self, leaf: _Leaf) -> None:
+    def _share(self, leaf: Leaf) -> None:
         """Give the active rides of *leaf* their ceilings and keep watch over the traces that matter to them."""
         if not leaf.active:
             leaf.dark_s = math.inf  # nobody is there to give up
@@ -526,11 +417,11 @@ class ModelNetwork:
             leaf.armed = True
             self._at(leaf.route.next_change(now_s), self._leaf_change, leaf)
 
-    def _leaf_change(self, leaf: _Leaf) -> None:
+    def _leaf_change(self, leaf: Leaf) -> None:
         leaf.armed = False
         self._share(leaf)
 
-    def _stint_over(self, ride: _Ride) -> None:
+    def _stint_over(self, ride: Ride) -> None:
         leaf = ride.leaf
         leaf.active.remove(ride)
         ride.had(ride.stint)
@@ -545,7 +436,7 @@ class ModelNetwork:
             ride.window = math.inf
             self._work(ride, math.inf)
 
-    def _watch(self, leaf: _Leaf, rate_bps: float) -> None:
+    def _watch(self, leaf: Leaf, rate_bps: float) -> None:
         """Note since when the leaf is dark; its flows give up when that lasts too long."""
         if rate_bps > OUTAGE_BPS:
             leaf.dark_s = math.inf
@@ -554,14 +445,14 @@ class ModelNetwork:
             if not math.isinf(self._timeout_s):
                 self._at(self._now_s + self._timeout_s, self._give_up, (leaf, leaf.dark_s))
 
-    def _give_up(self, what: tuple[_Leaf, float]) -> None:
+    def _give_up(self, what: tuple[Leaf, float]) -> None:
         leaf, dark_s = what
         if leaf.dark_s != dark_s:  # there was light in between
             return
         for ride in leaf.active[:]:
             self._drop(ride, f"no byte for {self._timeout_s:g} s")
 
-    def _drop(self, ride: _Ride, reason: str) -> None:
+    def _drop(self, ride: Ride, reason: str) -> None:
         """End a ride before its flow has arrived."""
         leaf, left = ride.leaf, ride.left
         if ride in leaf.active:
@@ -569,22 +460,22 @@ class ModelNetwork:
             leaf.active.remove(ride)
         self._finish(ride.flow, missing=left / ride.flow.bits, reason=reason)
 
-    def _finish(self, flow: _Flow, *, missing: float = 0.0, reason: str = "") -> None:
+    def _finish(self, flow: Flow, *, missing: float = 0.0, reason: str = "") -> None:
         request, side = flow.request, flow.side
         leaf = side.busy[request.client]
-        if isinstance(leaf, _Leaf):
+        if isinstance(leaf, Leaf):
             for ride in leaf.rides:
                 if ride.flow is flow:
                     ride.over = True
             leaf.rides = [ride for ride in leaf.rides if not ride.over]
             self._share(leaf)
-        if not isinstance(leaf, _Leaf) or not leaf.rides:
+        if not isinstance(leaf, Leaf) or not leaf.rides:
             del side.busy[request.client]
             side.needed_bps -= flow.route.rate_bps
         self._in_flight -= 1
         self._ready.append(self._result(flow, missing, reason))
 
-    def _result(self, flow: _Flow, missing: float, reason: str) -> FlowResult:
+    def _result(self, flow: Flow, missing: float, reason: str) -> FlowResult:
         """*missing* is the share of the flow that will never arrive, for *reason*."""
         request, payload = flow.request, flow.request.payload
         size = request.payload_bytes
