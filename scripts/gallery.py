@@ -220,7 +220,7 @@ def memory_table(results: Results) -> Lines:
 
 
 def side_information_table(results: Results) -> Lines:
-    """Ratio in each round, and up to which rate compressing pays, with and without the global model."""
+    """Ratio in each round, what arrives of what was learnt, and up to which rate compressing pays."""
     rounds = sorted({row.round for row in results.rows})
     rates = sorted({row.uplink_rate_bps for row in results.rows})
     found = {
@@ -236,15 +236,17 @@ def side_information_table(results: Results) -> Lines:
             [row.compression_ratio for row in mine if row.round == number and row.compression_ratio]
             for number in rounds
         ]
+        later = [row.delta_arrived for row in mine if row.round > 0 and row.delta_arrived is not None]
         estimate = found.get((codec, held))
         body.append(
             [
                 f"{codec.id}, {'given the global model' if held == 'true' else 'alone'}",
                 *(f"{statistics.median(group):.2f}" if group else "-" for group in ratios),
+                f"{100 * statistics.median(later):.0f} %" if later else "-",
                 estimate_text(estimate, rates, with_interval=False) if estimate else "-",
             ]
         )
-    heading = ["codec", *(f"ratio, round {number + 1}" for number in rounds), "pays below"]
+    heading = ["codec", *(f"ratio, round {number + 1}" for number in rounds), "arrives, later rounds", "pays below"]
     return row_lines(heading, body)
 
 

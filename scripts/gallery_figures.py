@@ -99,20 +99,22 @@ def side_information(results: Results) -> Figure:
                 continue  # it helps only what is stored exactly: nearly the same line again
             style = look[codec]
             label = f"{style.name}, given the global model" if known else style.name
-            colour = "#009e73" if known else style.colour
+            dashes = "-" if known else style.dashes
             if codec.id != "none":
                 groups = [[row.compression_ratio for row in mine if row.round == number] for number in rounds]
                 _line(
                     left,
                     [number + 1 for number in rounds],
                     groups,
-                    colour,
+                    style.colour,
                     style.marker,
-                    style.dashes,
+                    dashes,
                     label,
+                    hollow=known,
                 )
             groups = [[coding_s(row) for row in mine if row.uplink_rate_bps == rate] for rate in rates]
-            _line(right, [rate / 1e6 for rate in rates], groups, colour, style.marker, style.dashes, label)
+            at = [rate / 1e6 for rate in rates]
+            _line(right, at, groups, style.colour, style.marker, dashes, label, hollow=known)
         left.set_xticks([number + 1 for number in rounds])
         left.set_yscale("log")
         plain_log(left, "y")
@@ -346,6 +348,8 @@ def _line(
     marker: str,
     dashes: object,
     label: str,
+    *,
+    hollow: bool = False,
 ) -> None:
     """Medians with a band from quartile to quartile; points without a row are left out."""
     full = [(place, group) for place, group in zip(at, groups, strict=True) if group]
@@ -358,6 +362,7 @@ def _line(
         [statistics.median(group) for _, group in full],
         color=colour,
         marker=marker,
+        markerfacecolor="white" if hollow else colour,
         linestyle=dashes,
         markersize=5,
         linewidth=1.6,
