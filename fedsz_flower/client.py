@@ -27,7 +27,7 @@ class CompressMod:
     The wall seconds of compressing are added to the reply's metrics as `COMPRESS_S`; kernels are compiled before.
 
     Attributes:
-        codec: lossy codec id (`fedsz.codecs`), or ``none``.
+        codec: lossy codec id (`fedsz.codecs`), or ``none``; the default lets small steps through, round after round.
         bound: how far a value may move.
         lossless: codec id for everything that does not go lossy.
         partition: which tensors go lossy.
@@ -39,7 +39,7 @@ class CompressMod:
         UnknownCodecError, CodecUnavailableError: when built, not in the middle of a run.
     """
 
-    codec: str = "fedsz-q"
+    codec: str = "fedsz-q-dither"
     bound: ErrorBound = ErrorBound("REL", 1e-2)  # noqa: RUF009  (frozen)
     lossless: str = "zstd-planes"
     partition: Partition = Partition()  # noqa: RUF009  (frozen)

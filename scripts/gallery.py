@@ -246,7 +246,12 @@ def side_information_table(results: Results) -> Lines:
                 estimate_text(estimate, rates, with_interval=False) if estimate else "-",
             ]
         )
-    heading = ["codec", *(f"ratio, round {number + 1}" for number in rounds), "arrives, later rounds", "pays below"]
+    heading = [
+        "codec",
+        *(f"ratio, round {number + 1}" for number in rounds),
+        "arrives, later rounds",
+        "pays below",
+    ]
     return row_lines(heading, body)
 
 
