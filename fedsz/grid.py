@@ -133,27 +133,31 @@ def _quantise_narrow(values: Any, inverse: Any, step: Any, low: Any, limit: Any,
 
 
 @compiled
-def _quantise_wide(values: Any, inverse: float, step: float, low: int, bound: float, symbols: Any) -> bool:
+def _quantise_wide(
+    values: Any, inverse: float, step: float, low: int, bound: float, seed: Any, at: Any, symbols: Any
+) -> bool:
     outside = False
     for i in range(values.size):
         value = np.float64(values[i])
-        point = np.rint(value * inverse)
+        moved = dither(seed, at + np.uint64(i))
+        point = np.rint(value * inverse + moved)
         symbols[i] = np.int64(point) - low
-        decoded = values.dtype.type(point * step)
+        decoded = values.dtype.type((point - moved) * step)
         outside |= not (abs(np.float64(decoded) - value) <= bound)
     return not outside
 
 
-def quantise(values: Floats, grid: Grid, bound: float, symbols: Symbols) -> None:
+def quantise(values: Floats, grid: Grid, bound: float, symbols: Symbols, moved: Dither = NO_DITHER) -> None:
     """Write the symbol of every value to *symbols*, proven to decode within *bound*.
 
     Args:
         values: between the *low* and *high* from which *grid* was chosen.
         symbols: as many, uint16 or uint32, of `symbol_dtype`.
+        moved: how the grid is.
 
     Raises: CannotEncodeError where some value would not decode within the bound.
     """
-    if grid.narrow:
+    if grid.narrow and moved.seed is None:
         real = values.dtype.type
         limit = real(bound)
         if limit > bound:
@@ -162,7 +166,7 @@ def quantise(values: Floats, grid: Grid, bound: float, symbols: Symbols) -> None
         inverse = real(inverse_of(grid.step, values.dtype))
         if _quantise_narrow(values, inverse, real(grid.step), np.int32(grid.low), limit, symbols):
             return
-    if not _quantise_wide(values, 1 / grid.step, grid.step, grid.low, bound, symbols):
+    if not _quantise_wide(values, 1 / grid.step, grid.step, grid.low, bound, *moved, symbols):
         raise CannotEncodeError
 
 
@@ -175,10 +179,7 @@ def symbol_dtype(bins: int) -> type[np.uint16 | np.uint32]:
 def _dequantise(symbols: Any, low: int, step: float, seed: Any, at: Any, values: Any) -> None:
     for i in range(symbols.size):
         point = np.float64(np.int64(symbols[i]) + low)
-        if seed is None:
-            values[i] = point * step
-        else:
-            values[i] = (point - dither(seed, at + np.uint64(i))) * step
+        values[i] = (point - dither(seed, at + np.uint64(i))) * step
 
 
 def dequantise(symbols: Symbols, grid: Grid, values: Floats, moved: Dither = NO_DITHER) -> None:

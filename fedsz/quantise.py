@@ -40,7 +40,8 @@ MIN_COUNT = 128
 # Counts are 32-bit numbers.
 MAX_COUNT = 1 << 31
 # The first byte of a block.
-PLAIN, CONDITIONAL = 1, 2
+_PLAIN, _CONDITIONAL = 1, 2
+SEED_BYTES = 8
 
 
 @register
@@ -52,6 +53,8 @@ class FedSZQ(LossyCodec):
     supports_reference: ClassVar[bool] = True
     guarantees_bound: ClassVar[bool] = True
     group_elements: ClassVar[int] = 1 << 17
+    #: The grid is moved under every value, and blocks carry the seed of how.
+    dithered: ClassVar[bool] = False
 
     @classmethod
     def why_unavailable(cls) -> tuple[str, str] | None:
@@ -84,20 +87,21 @@ class FedSZQ(LossyCodec):
         if sum(values.size for values in tensors) >= MAX_COUNT:
             raise CannotEncodeError
         grids = [
-            choose_grid(*extent(values, entropy.CHUNK), bound, dtype)
+            self._grid(*extent(values, entropy.CHUNK), bound, dtype)
             for values, bound in zip(tensors, bounds, strict=True)
         ]
         grids = on_common_limits(grids, planes.MAX_ALPHABET)
-        bins, conditional = grids[0].bins, references[0] is not None
-        head = bytes((CONDITIONAL if conditional else PLAIN,)) + write_grids(grids, dtype)
+        bins, conditional, moved = grids[0].bins, references[0] is not None, self._dither(tensors)
+        seed = b"" if moved.seed is None else int(moved.seed).to_bytes(SEED_BYTES, "little")
+        head = bytes((_CONDITIONAL if conditional else _PLAIN,)) + seed + write_grids(grids, dtype)
         if conditional and bins > 1:
-            blobs = [
-                reference.encode(Quantised([values], [grid], [bound]), grid, base)
-                for values, grid, bound, base in zip(tensors, grids, bounds, references, strict=True)
-                if base is not None
-            ]
+            blobs = []
+            for values, grid, bound, base in zip(tensors, grids, bounds, references, strict=True):
+                assert base is not None
+                blobs.append(reference.encode(Quantised([values], [grid], [bound], moved), grid, base, moved))
+                moved = moved.after(values.size)
             return b"".join((head, write_varints(len(blob) for blob in blobs), *blobs))
-        source = Quantised(tensors, grids, bounds)
+        source = Quantised(tensors, grids, bounds, moved)
         if bins == 1:
             for first in entropy.chunks(source.size):
                 source(first)  # proves the bound
@@ -112,14 +116,19 @@ class FedSZQ(LossyCodec):
         references: Sequence[Floats | None],
         out: Floats | None = None,
     ) -> list[Floats]:
-        reader = Reader(blob, "fedsz-q block")
+        reader = Reader(blob, f"{self.codec_id} block")
         conditional = references[0] is not None
-        if reader.take(1)[0] != (CONDITIONAL if conditional else PLAIN):
-            raise MalformedPayloadError("fedsz-q: unknown layout")
+        if reader.take(1)[0] != (_CONDITIONAL if conditional else _PLAIN):
+            raise MalformedPayloadError(f"{self.codec_id}: unknown layout")
+        moved = NO_DITHER
+        if self.dithered:
+            moved = Dither(np.uint64(int.from_bytes(reader.take(SEED_BYTES), "little")), np.uint64(0))
         grids = list(read_grids(reader, len(counts), dtype))
         room = np.empty(sum(counts), dtype) if out is None else out
         results: list[Floats] = cut(room, counts)
         if grids[0].bins == 1:
+            if self.dithered:
+                raise MalformedPayloadError(f"{self.codec_id}: impossible grid")
             reader.end()
             for values, grid in zip(results, grids, strict=True):
                 values.fill(grid.low * grid.step)
@@ -127,23 +136,35 @@ class FedSZQ(LossyCodec):
             lengths = reader.varints(len(counts))
             for values, grid, base, length in zip(results, grids, references, lengths, strict=True):
                 assert base is not None
-                reference.decode(Reader(reader.take(length), "fedsz-q block"), grid, base, values)
+                part = Reader(reader.take(length), f"{self.codec_id} block")
+                reference.decode(part, grid, base, values, moved)
+                moved = moved.after(values.size)
             reader.end()
         else:
             parts = entropy.decode(reader, room.size, grids[0].bins)
-            if len(counts) > 1 and room.size <= entropy.CHUNK:
+            if len(counts) > 1 and room.size <= entropy.CHUNK and not self.dithered:
                 for symbols in parts:  # one chunk
                     dequantise_all(symbols, counts, grids, room)
             else:
-                fill(parts, results, grids)
+                fill(parts, results, grids, moved)
         return results
+
+    def _grid(self, low: float, high: float, bound: float, dtype: np.dtype[np.floating]) -> Grid:
+        """The grid of a tensor between *low* and *high*."""
+        return choose_grid(low, high, bound, dtype)
+
+    def _dither(self, tensors: Sequence[Floats]) -> Dither:
+        """How the grid of a block of *tensors* is moved."""
+        return NO_DITHER
 
 
 class Quantised:
     """The symbols of tensors, one after the other, a chunk at a time; proven, and the last chunk kept."""
 
-    def __init__(self, tensors: Sequence[Floats], grids: Sequence[Grid], bounds: Sequence[float]) -> None:
-        self._parts = list(zip(tensors, grids, bounds, strict=True))
+    def __init__(
+        self, tensors: Sequence[Floats], grids: Sequence[Grid], bounds: Sequence[float], moved: Dither
+    ) -> None:
+        self._parts, self._moved = list(zip(tensors, grids, bounds, strict=True)), moved
         self.size = sum(values.size for values in tensors)
         self._symbols = scratch("quantised", min(self.size, entropy.CHUNK), symbol_dtype(grids[0].bins))
         self._made = -1
@@ -157,14 +178,10 @@ class Quantised:
             begin, end = max(start, first), min(start + values.size, first + symbols.size)
             if begin < end:
                 part = values[begin - start : end - start]
-                self.quantise(part, grid, bound, symbols[begin - first : end - first], begin)
+                quantise(part, grid, bound, symbols[begin - first : end - first], self._moved.after(begin))
             start += values.size
         self._made = first
         return symbols
-
-    def quantise(self, values: Floats, grid: Grid, bound: float, symbols: Symbols, at: int) -> None:
-        """Make the symbols of *values*, of which the first is number *at* of all."""
-        quantise(values, grid, bound, symbols)
 
 
 def fill(

@@ -276,10 +276,7 @@ def _restore(
         if steps < point:
             distance = np.int32(-distance)
         found = min(max(np.int32(np.int32(point) + distance), low), high)
-        if seed is None:
-            values[i] = np.float64(found) * step
-        else:
-            values[i] = (np.float64(found) - dither(seed, at + np.uint64(i))) * step
+        values[i] = (np.float64(found) - dither(seed, at + np.uint64(i))) * step
 
 
 @compiled
