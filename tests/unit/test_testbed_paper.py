@@ -15,6 +15,7 @@ from testbed_rows import sweep_rows
 
 import fedsz
 from fedsz import ErrorBound
+from scripts.what_arrives import arrivals
 from testbed.cli import main
 from testbed.crossover import crossovers
 from testbed.learning.errors import DatasetMissingError
@@ -261,6 +262,18 @@ def test_a_wide_interval_is_no_agreement(points: list[float], verdict: str) -> N
 
 
 # --- the other figures ------------------------------------------------------------------------------------------------
+
+
+def test_what_arrives_is_looked_at_for_every_client_and_round() -> None:
+    learner = tiny(Learner(SMALL, ("digits",)), rounds=5, clients=2, lr=1e-5)
+    (training,) = find([learner]).trainings
+    assert training.name.endswith(", lr 1e-05, 2 clients")
+    rule = fedsz.Partition()
+    lossy = sum(rule.is_lossy(name, array) for name, array in training.last_two(1)[0].items())
+    rounds = list(arrivals(training, "fedsz-q-dither", 1e-2, seed=1, rounds=2))
+    assert [len(one.deltas) for one in rounds] == [2 * lossy, 2 * lossy]
+    assert [len(one.alone) for one in rounds] == [2, 2]
+    assert all(given > 2 * alone for one in rounds for given, alone in zip(one.given, one.alone, strict=True))
 
 
 def test_a_ratio_is_that_of_the_whole_payload_of_a_trained_state(tmp_path: Path) -> None:
