@@ -20,7 +20,7 @@ from testbed.split import codec_name
 
 # As many tensors may lose half of what they were taught before we warn, beside half of the median tensor's.
 LOST_TENSORS = 0.25
-REMEDY = "A finer bound, longer rounds or fedsz-q-dither keep what was learnt (docs/howto/compress.md)"
+REMEDY = "A finer bound, longer rounds or fedsz-q-dither keep what was learnt (docs/howto/lost-learning.md)"
 
 
 @dataclass(frozen=True)
