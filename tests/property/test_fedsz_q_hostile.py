@@ -34,6 +34,8 @@ def seeds() -> list[Seed]:
                 (FedSZQ(), values[::-1].copy()),
                 (Szx(), None),
                 (FedSZQDither(), None),
+                (FedSZQDither(), near),
+                (FedSZQDither(), values[::-1].copy()),
             ):
                 blob = codec.encode(values, bound, reference=reference)
                 found.append((codec, blob, count, values.dtype, reference))
