@@ -33,12 +33,19 @@ class TensorDelta:
         arrived: share of d that arrives, <d', d> / <d, d> with d' = decoded - before: 1 where the error knows nothing
             of d, 0 where d was rounded away.
         noise: length of d' - arrived * d.
+        values: how many of the tensor's are finite.
     """
 
     name: str
     length: float
     arrived: float
     noise: float
+    values: int
+
+    @property
+    def lost(self) -> bool:
+        """Whether less than half of the delta arrives, by more than the two standard errors that noise alone has."""
+        return self.arrived + 2.0 * self.noise / (self.length * math.sqrt(self.values)) < 0.5
 
 
 def deltas(
@@ -74,7 +81,7 @@ def deltas(
             share = met / taught
             rest = max(arrived - share * met, 0.0)
             length, noise = (math.sqrt(square / count) / width for square in (taught, rest))
-            found.append(TensorDelta(name, length, share, noise))
+            found.append(TensorDelta(name, length, share, noise, count))
     return tuple(found)
 
 

@@ -18,7 +18,6 @@ from statistics import fmean, median
 import fedsz
 from fedsz import ErrorBound, TensorDelta
 from fedsz.registry import lossy_codec
-from testbed.coding import HALF
 from testbed.learning.federation import federate
 from testbed.paper.learner import State, Training, find, through
 from testbed.paper.settings import load, locate
@@ -92,7 +91,7 @@ def main() -> None:
                 print(
                     f"| {clients} | {codec} | {bound:g} | {number} | {median(one.length for one in deltas):.2f} "
                     f"| {median(one.arrived for one in deltas):.2f} "
-                    f"| {100 * fmean(one.arrived < HALF for one in deltas):.0f} % of tensors "
+                    f"| {100 * fmean(one.lost for one in deltas):.0f} % of tensors "
                     f"| {median(one.noise for one in deltas):.2f} | {fmean(found.alone):.2f} | {given} |",
                     flush=True,
                 )

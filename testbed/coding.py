@@ -18,7 +18,6 @@ from fedsz.warmup import warm_up
 
 State = Mapping[str, np.ndarray]
 DEFAULT_LOSSLESS = "blosc-lz"  # the paper's choice
-HALF = 0.5  # of a tensor's delta: less, and it counts as lost
 Result = TypeVar("Result")
 
 
@@ -140,7 +139,7 @@ class Fidelity:
             is the promise.
         delta_over_bound, delta_arrived: medians over the lossy tensors of `fedsz.TensorDelta`'s length and arrived;
             None where nothing went lossy, or nothing was learnt.
-        delta_lost: share of the lossy tensors of whose delta less than half arrived.
+        delta_lost: share of the lossy tensors whose delta is lost (`fedsz.TensorDelta`).
     """
 
     max_error: float
@@ -181,5 +180,5 @@ def compare(
         worst_share,
         median(one.length for one in found),
         median(one.arrived for one in found),
-        fmean(one.arrived < HALF for one in found),
+        fmean(one.lost for one in found),
     )

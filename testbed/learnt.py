@@ -12,14 +12,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import fmean, median
 
-from testbed.coding import HALF
 from testbed.pairing import setting
 from testbed.row import CodecUsed, Row
 from testbed.setting import setting_text
 from testbed.split import codec_name
 
-# As many tensors may lose half of what they were taught before we warn, beside half of the median tensor's.
-LOST_TENSORS = 0.25
+# We warn where less of the median tensor's delta arrives, or more tensors lose half of theirs.
+ARRIVED, LOST_TENSORS = 0.5, 0.25
 REMEDY = "A finer bound, longer rounds or fedsz-q-dither keep what was learnt (docs/howto/lost-learning.md)"
 
 
@@ -46,7 +45,7 @@ class Learnt:
     @property
     def fades(self) -> bool:
         """Whether so little arrives that the model may not learn what it is taught."""
-        return self.later is not None and (self.later < HALF or (self.lost or 0.0) > LOST_TENSORS)
+        return self.later is not None and (self.later < ARRIVED or (self.lost or 0.0) > LOST_TENSORS)
 
     @property
     def name(self) -> str:

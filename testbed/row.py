@@ -54,7 +54,7 @@ class Row:
             multiple of what coding may move them, median over the lossy tensors. None where nothing went lossy.
         delta_arrived: how much of that is left after coding, median over the lossy tensors: 1 where the error knows
             nothing of it, 0 where it was rounded away (`fedsz.TensorDelta`).
-        delta_lost: share of the lossy tensors of whose change less than half arrived, 0 to 1.
+        delta_lost: share of the lossy tensors of whose change less than half arrived, beyond chance, 0 to 1.
         trusted: False where the host could not shape, serve or time this round truthfully; *untrusted_because* says
             why. Untrusted rows stay in the file and out of the statistics.
         reference: whether the update was coded against the global model that both sides hold; False where the scenario

@@ -38,7 +38,7 @@ def test_length_share_and_noise_are_those_of_the_change():
     sent = FRESH + taught
     width = 1e-2 * float(np.ptp(sent))
     assert one(FRESH, sent, sent) == TensorDelta(
-        "a.weight", pytest.approx(math.sqrt(np.mean(taught**2)) / width, rel=1e-4), 1.0, 0.0
+        "a.weight", pytest.approx(math.sqrt(np.mean(taught**2)) / width, rel=1e-4), 1.0, 0.0, FRESH.size
     )
     assert one(FRESH, sent, FRESH).arrived == 0.0
     half = one(FRESH, sent, FRESH + taught / 2)
@@ -48,6 +48,18 @@ def test_length_share_and_noise_are_those_of_the_change():
     noisy = one(FRESH, sent, (sent + away).astype("f4"))
     assert noisy.arrived == pytest.approx(1.0, abs=0.02)
     assert noisy.noise == pytest.approx(0.3, rel=0.02)
+
+
+def test_noise_alone_loses_nothing():
+    """A delta far below the noise arrives as well as any, but no single tensor shows that."""
+    sent = (FRESH + RNG.normal(0, 1e-3 * WIDTH, FRESH.shape)).astype("f4")
+    seen = [
+        one(FRESH, sent, (sent + RNG.normal(0, 0.5 * WIDTH, FRESH.shape)).astype("f4")) for _ in range(40)
+    ]
+    assert sum(delta.arrived < 0.5 for delta in seen) > 5
+    assert sum(delta.lost for delta in seen) <= 4
+    assert one(FRESH, sent, FRESH).lost
+    assert not one(FRESH, sent, sent).lost
 
 
 @pytest.mark.parametrize("length", [0.3, 0.5, 0.7, 1.0, 2.0])
