@@ -124,7 +124,7 @@ def side_information(results: Results) -> Figure:
         _logarithmic(right, [rate / 1e6 for rate in rates])
         right.set_xlabel("uplink rate (Mbit/s)")
         right.set_ylabel("compress + send + decompress (s)")
-        legend_below(figure, [right])
+        legend_below(figure, [right], 3)
     return figure
 
 

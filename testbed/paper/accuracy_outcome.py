@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from testbed.pairing import RAW
 from testbed.paper import accuracy
 from testbed.paper.accuracy import Difference, Run
 from testbed.paper.figures import bound_axes, look_of
@@ -18,6 +19,8 @@ from testbed.paper.settings import Accuracy
 from testbed.style import COLUMNS, PAPER, Theme, drawn, legend_below
 
 PAPER_BOUND = 1e-2
+# Fewer rounds are told by their last.
+MANY_ROUNDS = 20
 PAIRED = (
     "Accuracy on held-out images that no client trains on; differences are paired: same seed, initial weights, samples "
     "and order. SD of raw runs is what an unpaired comparison would have to average away."
@@ -43,10 +46,16 @@ def outcome(runs: list[Run], missing: tuple[str, ...] = ()) -> Outcome:
         tuple(_verdicts(found)),
         tuple(tables),
         {"differences": [asdict(one) | {"verdict": one.verdict} for one in found]},
-        {"accuracy": figure(found)} if found else {},
+        _figures(runs, found),
         missing,
         (PAIRED,),
     )  # fmt: skip
+
+
+def _figures(runs: list[Run], found: list[Difference]) -> dict[str, Figure]:
+    drawn_ones = {"accuracy": figure(found)} if found else {}
+    followed = [one for one in runs if len(one.curve) >= MANY_ROUNDS]
+    return drawn_ones | ({"rounds": rounds_figure(followed)} if followed else {})
 
 
 def _cells(one: Difference) -> tuple[str, ...]:
@@ -122,6 +131,41 @@ def figure(found: list[Difference], theme: Theme = PAPER) -> Figure:
         for band in grid:
             band[0].set_ylabel("accuracy less that without compression\n(points; grey: the paper's 0.5)")
         legend_below(drawing, grid.flat, COLUMNS)
+    return drawing
+
+
+def rounds_figure(runs: list[Run], theme: Theme = PAPER) -> Figure:
+    """Accuracy after each round, mean over seeds with a band from the least to the most; a panel a training."""
+    trainings = list(dict.fromkeys(one.training for one in runs))
+    names = {
+        (one.codec, one.bound): "no compression" if one.codec == RAW else f"{one.codec} REL {one.bound:g}"
+        for one in runs
+    }
+    look = look_of([name for name in names.values() if name != "no compression"], theme)
+    with drawn(theme):
+        drawing = Figure(figsize=(max(5.6, 4.6 * len(trainings)), 3.9), layout="constrained")
+        panels = drawing.subplots(1, len(trainings), squeeze=False, sharey=True)[0]
+        titles = _titles(trainings)
+        for axes, training in zip(panels, trainings, strict=True):
+            for (codec, bound), name in names.items():
+                curves = [
+                    one.curve
+                    for one in runs
+                    if (one.training, one.codec, one.bound) == (training, codec, bound)
+                ]
+                if not curves:
+                    continue
+                values = 100 * np.array([curve[: min(map(len, curves))] for curve in curves])
+                at = np.arange(1, values.shape[1] + 1)
+                colour = theme.ink if codec == RAW else look[name].colour
+                dashes = "-" if codec == RAW else look[name].dashes
+                axes.fill_between(at, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
+                axes.plot(at, values.mean(0), color=colour, linestyle=dashes, linewidth=1.6, label=name)
+            axes.set_title(titles[training])
+            axes.set_xlabel("round")
+            axes.grid(visible=True)
+        panels[0].set_ylabel("test accuracy (%)")
+        legend_below(drawing, panels, COLUMNS)
     return drawing
 
 

@@ -19,7 +19,7 @@ from scripts.what_arrives import arrivals
 from testbed.cli import main
 from testbed.crossover import crossovers
 from testbed.learning.errors import DatasetMissingError
-from testbed.paper import accuracy, communication, cost, errors, lossless, ratio, scaling
+from testbed.paper import accuracy, accuracy_outcome, communication, cost, errors, lossless, ratio, scaling
 from testbed.paper.accuracy import Run, differences
 from testbed.paper.command import experiment
 from testbed.paper.learner import find
@@ -245,6 +245,19 @@ def test_the_interval_is_that_of_the_pairs() -> None:
     assert found.seeds == 5
     # The runs themselves are spread far wider, which pairs do not feel.
     assert found.raw_deviation == pytest.approx(np.std([0, 1, 2, 3, 4], ddof=1))
+
+
+def test_many_rounds_are_drawn_round_by_round() -> None:
+    assert "rounds" not in accuracy_outcome.outcome(made_up([0.1, 0.2])).figures
+    curves = {"none": np.linspace(0.5, 0.8, 30), "sz2": np.linspace(0.5, 0.3, 30)}
+    runs = [
+        dataclasses.replace(run, curve=tuple(curves[run.codec] - 0.1 * run.seed))
+        for run in made_up([0.1, 0.2])
+    ]
+    (axes,) = accuracy_outcome.outcome(runs).figures["rounds"].axes
+    seen = {line.get_label(): line.get_ydata() for line in axes.get_lines()}
+    assert seen.keys() == {"no compression", "sz2 REL 0.01"}
+    np.testing.assert_allclose(seen["sz2 REL 0.01"], 100 * (curves["sz2"] - 0.05))  # the mean of two seeds
 
 
 @pytest.mark.parametrize(
