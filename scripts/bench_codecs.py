@@ -24,12 +24,13 @@ from testbed.plot import save
 
 COARSE = (1e-1, 1e-2, 1e-3)
 FINE = (1e-4, 1e-5)
+OURS = ("fedsz-q", "fedsz-q-dither")
 SMALL, LARGE, HUGE = ("mobilenet_v2@8",), ("resnet50",), ("alexnet",)
 COMPARISONS = {
     # Lossy tensors alone, where ratios and speeds are the codecs' own.
-    "goals": BenchOptions(SMALL, ("sz2", "fedsz-q"), COARSE, repeats=15, part="lossy"),
-    "goals-resnet50": BenchOptions(LARGE, ("sz2", "fedsz-q"), COARSE, repeats=5, part="lossy"),
-    "goals-alexnet": BenchOptions(HUGE, ("sz2", "fedsz-q"), COARSE, repeats=3, part="lossy"),
+    "goals": BenchOptions(SMALL, ("sz2", *OURS), COARSE, repeats=15, part="lossy"),
+    "goals-resnet50": BenchOptions(LARGE, ("sz2", *OURS), COARSE, repeats=5, part="lossy"),
+    "goals-alexnet": BenchOptions(HUGE, ("sz2", *OURS), COARSE, repeats=3, part="lossy"),
     # Whole updates.
     "mobilenet_v2": BenchOptions(SMALL, repeats=7, reference="mobilenet_v2@7"),
     "resnet50": BenchOptions(LARGE, repeats=3),
@@ -82,26 +83,27 @@ def side_information(folder: Path) -> None:
     """MobileNetV2 given the global model: lossy tensors against the conditional limit and SZ2, and whole updates."""
     print("## side-information\n")
     print(
-        "| round | update / bound at 1e-2 | REL | without | limit given | given | of limit | faster than sz2 "
-        "| whole update: sz2 | without | given |"
+        "| round | update / bound at 1e-2 | REL | codec | without | limit given | given | of limit "
+        "| faster than sz2 | whole update: sz2 | without | given |"
     )
-    print("|" + " --- |" * 11)
+    print("|" + " --- |" * 12)
     for name, (base, client) in pairs().items():
         lossy = {key: array for key, array in client.items() if Partition().is_lossy(key, array)}
         moved = mean_update(base, lossy)
         for bound in COARSE:
-            options = BenchOptions((name,), ("sz2", "fedsz-q"), (bound,), repeats=7, part="lossy")
+            options = BenchOptions((name,), ("sz2", *OURS), (bound,), repeats=7, part="lossy")
             result = run(options, states={name: lossy}, base=base)
-            sz2, plain, given = result.rows
             limit = conditional_limit(base, lossy, bound)
-            speed = "{:.1f}x / {:.1f}x".format(*given.times_faster(sz2))
-            cells = (
-                name, f"{moved:.2f}", f"{bound:g}", f"{plain.ratio:.2f}x", f"{limit:.1f}x", f"{given.ratio:.1f}x",
-                f"{100 * given.ratio / limit:.0f} %", speed,
-                f"{whole(client, bound, 'sz2'):.2f}x", f"{whole(client, bound, 'fedsz-q'):.2f}x",
-                f"{whole(client, bound, 'fedsz-q', base):.2f}x",
-            )  # fmt: skip
-            print(f"| {' | '.join(cells)} |", flush=True)
+            sz2, *ours = result.rows
+            for codec, plain, given in zip(OURS, ours[::2], ours[1::2], strict=True):
+                speed = "{:.1f}x / {:.1f}x".format(*given.times_faster(sz2))
+                cells = (
+                    name, f"{moved:.2f}", f"{bound:g}", codec, f"{plain.ratio:.2f}x", f"{limit:.1f}x",
+                    f"{given.ratio:.1f}x", f"{100 * given.ratio / limit:.0f} %", speed,
+                    f"{whole(client, bound, 'sz2'):.2f}x", f"{whole(client, bound, codec):.2f}x",
+                    f"{whole(client, bound, codec, base):.2f}x",
+                )  # fmt: skip
+                print(f"| {' | '.join(cells)} |", flush=True)
             slug = name.split(" (")[0].replace(", ", "-").replace(" ", "-")
             write_result(result, folder / f"side-{slug}-{bound:g}")
 
