@@ -53,7 +53,8 @@ def learning(rows: Sequence[Row]) -> list[Html]:
     if all(one.later is None for one in found):
         text += (
             " In a first round nothing is rounded away, as the initial weights lie on no quantiser's grid: more rounds "
-            "will tell."
+            "will tell. From the second on, a grid that stands still takes back more than half of steps shorter than "
+            "half a bound (docs/howto/lost-learning.md)."
         )
     return [*parts, table(head, body, text_columns=2 if settings else 1), element("p", text, class_="quiet")]
 
