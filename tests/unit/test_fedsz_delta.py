@@ -13,9 +13,14 @@ from fedsz import ErrorBound, Partition, TensorDelta, UnsupportedTensorError
 from fedsz.delta import absolute_bounds
 
 REL = ErrorBound("REL", 1e-2)
-RNG = np.random.default_rng(3)
-FRESH = RNG.normal(0, 0.02, (128, 128)).astype("f4")
+FRESH = np.random.default_rng(3).normal(0, 0.02, (128, 128)).astype("f4")
 WIDTH = 1e-2 * float(np.ptp(FRESH))
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """The same numbers for a test, whatever ran before it."""
+    return np.random.default_rng(4)
 
 
 def state(values: np.ndarray) -> dict[str, np.ndarray]:
@@ -32,8 +37,8 @@ def one(before: np.ndarray, sent: np.ndarray, decoded: np.ndarray, bound: ErrorB
     return found
 
 
-def test_length_share_and_noise_are_those_of_the_change():
-    taught = RNG.normal(0, WIDTH, FRESH.shape).astype("f4")
+def test_length_share_and_noise_are_those_of_the_change(rng):
+    taught = rng.normal(0, WIDTH, FRESH.shape).astype("f4")
     taught.flat[[FRESH.argmin(), FRESH.argmax()]] = 0.0  # the range, and so the bound, stays
     sent = FRESH + taught
     width = 1e-2 * float(np.ptp(sent))
@@ -44,17 +49,17 @@ def test_length_share_and_noise_are_those_of_the_change():
     half = one(FRESH, sent, FRESH + taught / 2)
     assert half.arrived == pytest.approx(0.5, abs=1e-4)
     assert half.noise == pytest.approx(0.0, abs=1e-4)
-    away = RNG.normal(0, 0.3 * width, FRESH.shape)  # knows nothing of what was taught
+    away = rng.normal(0, 0.3 * width, FRESH.shape)  # knows nothing of what was taught
     noisy = one(FRESH, sent, (sent + away).astype("f4"))
     assert noisy.arrived == pytest.approx(1.0, abs=0.02)
     assert noisy.noise == pytest.approx(0.3, rel=0.02)
 
 
-def test_noise_alone_loses_nothing():
+def test_noise_alone_loses_nothing(rng):
     """A delta far below the noise arrives as well as any, but no single tensor shows that."""
-    sent = (FRESH + RNG.normal(0, 1e-3 * WIDTH, FRESH.shape)).astype("f4")
+    sent = (FRESH + rng.normal(0, 1e-3 * WIDTH, FRESH.shape)).astype("f4")
     seen = [
-        one(FRESH, sent, (sent + RNG.normal(0, 0.5 * WIDTH, FRESH.shape)).astype("f4")) for _ in range(40)
+        one(FRESH, sent, (sent + rng.normal(0, 0.5 * WIDTH, FRESH.shape)).astype("f4")) for _ in range(40)
     ]
     assert sum(delta.arrived < 0.5 for delta in seen) > 5
     assert sum(delta.lost for delta in seen) <= 4
@@ -63,11 +68,11 @@ def test_noise_alone_loses_nothing():
 
 
 @pytest.mark.parametrize("length", [0.3, 0.5, 0.7, 1.0, 2.0])
-def test_on_the_grid_of_a_quantiser_a_gaussian_change_arrives_as_the_closed_form_says(length):
+def test_on_the_grid_of_a_quantiser_a_gaussian_change_arrives_as_the_closed_form_says(length, rng):
     """Steps are two bounds wide, so of r bounds 4 / r (phi(1 / r) + phi(3 / r) + ...) arrives, phi normal."""
     bound = ErrorBound("ABS", 1e-3)
     before = through(FRESH, "fedsz-q", bound)
-    sent = (before + RNG.normal(0, length * bound.value, before.shape)).astype("f4")
+    sent = (before + rng.normal(0, length * bound.value, before.shape)).astype("f4")
     density = [math.exp(-((k / length) ** 2) / 2) / math.sqrt(2 * math.pi) for k in range(1, 40, 2)]
     found = one(before, sent, through(sent, "fedsz-q", bound), bound)
     assert found.length == pytest.approx(length, rel=0.03)
@@ -75,11 +80,11 @@ def test_on_the_grid_of_a_quantiser_a_gaussian_change_arrives_as_the_closed_form
 
 
 @pytest.mark.parametrize("codec", ["fedsz-q", "sz2", "sz3", "fedsz-q-dither", "zfp"])
-def test_small_changes_of_a_decoded_state_are_rounded_away_but_under_dither(codec):
+def test_small_changes_of_a_decoded_state_are_rounded_away_but_under_dither(codec, rng):
     """A third of a bound: each value is nearest to the grid point that it comes from."""
 
     def taught(values: np.ndarray) -> np.ndarray:
-        return (values + RNG.uniform(-0.5, 0.5, values.shape) * WIDTH).astype("f4")
+        return (values + rng.uniform(-0.5, 0.5, values.shape) * WIDTH).astype("f4")
 
     first = taught(FRESH)  # from no grid yet
     assert one(FRESH, first, through(first, codec)).arrived == pytest.approx(1.0, abs=0.1)
