@@ -156,6 +156,12 @@ def flat_native(array: Array) -> Array:
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")).reshape(-1)
 
 
+def codec_values(array: Array) -> Array:
+    """A tensor that may go lossy as codecs see it: flat and native, 16-bit types as float32; a view where it can be."""
+    flat = flat_native(array)
+    return flat.astype(LOSSY_DTYPES[flat.dtype], copy=False)
+
+
 def cut(joined: Array, counts: Sequence[int]) -> list[Array]:
     """Views of so many values each, one after the other."""
     return [joined[end - count : end] for count, end in zip(counts, accumulate(counts), strict=True)]

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fedsz.arrays import LOSSY_DTYPES, Array, as_array, flat_native
+from fedsz.arrays import Array, as_array, codec_values
 from fedsz.bound import ErrorBound
 from fedsz.compiled import compiled
 from fedsz.errors import UnsupportedTensorError
@@ -73,9 +73,9 @@ def deltas(
     found = []
     for name, width in absolute_bounds(arrays, bound, partition).items():
         taught, met, arrived, count = _moments(
-            _values(_twin("before", before, name, arrays[name])),
-            _values(arrays[name]),
-            _values(_twin("decoded", decoded, name, arrays[name])),
+            codec_values(_twin("before", before, name, arrays[name])),
+            codec_values(arrays[name]),
+            codec_values(_twin("decoded", decoded, name, arrays[name])),
         )
         if width > 0.0 and taught > 0.0:
             share = met / taught
@@ -111,11 +111,6 @@ def _twin(which: str, state: Mapping[str, Any], name: str, like: Array) -> Array
     if array.shape != like.shape:
         raise UnsupportedTensorError(name, f"{like.shape} was sent, the state {which!r} has {array.shape}")
     return array
-
-
-def _values(array: Array) -> Array:
-    flat = flat_native(array)
-    return flat.astype(LOSSY_DTYPES[flat.dtype], copy=False)
 
 
 @compiled

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from fedsz.arrays import LOSSY_DTYPES, Array, as_array, flat_native
+from fedsz.arrays import Array, as_array, codec_values, flat_native
 from fedsz.layout import Layout
 from fedsz.registry import Floats
 
@@ -54,8 +54,7 @@ class Reference:
     def floats(self, at: int) -> Floats | None:
         """Tensor *at* as lossy codecs see it; None where it holds a value that is not finite."""
         if at not in self._floats:
-            flat = self.flat(at)
-            values = flat.astype(LOSSY_DTYPES[flat.dtype], copy=False)
+            values = codec_values(self.arrays[self.layout.names[at]])
             # min and max are NaN or infinite exactly where some value is.
             usable = values.size > 0 and bool(np.isfinite(values.min()) and np.isfinite(values.max()))
             self._floats[at] = values if usable else None

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedsz.arrays import LOSSY_DTYPES, Array, flat_native
+from fedsz.arrays import Array, codec_values
 from fedsz.compiled import compiled
 from fedsz.errors import MalformedPayloadError
 from fedsz.lossless import zstd_compress, zstd_decompress_into
@@ -47,8 +47,7 @@ def range_over(arrays: Iterable[Array]) -> float:
     """Largest less smallest finite value of all *arrays* together, of dtypes that may go lossy; 0.0 without any."""
     low, high = math.inf, -math.inf
     for array in arrays:
-        flat = flat_native(array)
-        this_low, this_high, _ = finite_range(flat.astype(LOSSY_DTYPES[flat.dtype], copy=False))
+        this_low, this_high, _ = finite_range(codec_values(array))
         if not math.isnan(this_low):
             low, high = min(low, this_low), max(high, this_high)
     return max(high - low, 0.0)

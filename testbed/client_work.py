@@ -55,7 +55,7 @@ class ClientWork:
         """Have the client go away so long after it is asked; None: it stays."""
         self.plan = replace(self.plan, leaves_after_s=after_s)
 
-    def note(self, fidelity: Fidelity) -> None:
+    def saw(self, fidelity: Fidelity) -> None:
         """Take over what decoding has shown."""
         self.max_error = fidelity.max_error
         self.max_error_over_bound = None if self.codec.bound is None else fidelity.max_error_over_bound

@@ -168,7 +168,7 @@ class Workshop:
         if work.refused:
             return
         client.decoded = decoded.value
-        work.note(self._bench.fidelity(like, client.trained.model, decoded.value, settings))
+        work.saw(self._bench.fidelity(like, client.trained.model, decoded.value, settings))
 
     def _mishaps(self, plan: ClientPlan, number: int, position: int) -> ClientPlan:
         """*plan*, or how it comes to an early end: silence while training, or a crash while sending."""

@@ -138,10 +138,9 @@ def rounds_figure(runs: list[Run], theme: Theme = PAPER) -> Figure:
     """Accuracy after each round, mean over seeds with a band from the least to the most; a panel a training."""
     trainings = list(dict.fromkeys(one.training for one in runs))
     names = {
-        (one.codec, one.bound): "no compression" if one.codec == RAW else f"{one.codec} REL {one.bound:g}"
-        for one in runs
+        (one.codec, one.bound): RAW if one.codec == RAW else f"{one.codec} REL {one.bound:g}" for one in runs
     }
-    look = look_of([name for name in names.values() if name != "no compression"], theme)
+    look = look_of(list(names.values()), theme)
     with drawn(theme):
         drawing = Figure(figsize=(max(5.6, 4.6 * len(trainings)), 3.9), layout="constrained")
         panels = drawing.subplots(1, len(trainings), squeeze=False, sharey=True)[0]
@@ -157,10 +156,18 @@ def rounds_figure(runs: list[Run], theme: Theme = PAPER) -> Figure:
                     continue
                 values = 100 * np.array([curve[: min(map(len, curves))] for curve in curves])
                 at = np.arange(1, values.shape[1] + 1)
-                colour = theme.ink if codec == RAW else look[name].colour
-                dashes = "-" if codec == RAW else look[name].dashes
-                axes.fill_between(at, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
-                axes.plot(at, values.mean(0), color=colour, linestyle=dashes, linewidth=1.6, label=name)
+                style = look[name]
+                axes.fill_between(
+                    at, values.min(0), values.max(0), color=style.colour, alpha=0.15, linewidth=0
+                )
+                axes.plot(
+                    at,
+                    values.mean(0),
+                    color=style.colour,
+                    linestyle=style.dashes,
+                    linewidth=1.6,
+                    label=style.name,
+                )
             axes.set_title(titles[training])
             axes.set_xlabel("round")
             axes.grid(visible=True)

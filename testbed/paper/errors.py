@@ -17,7 +17,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
-from fedsz import ErrorBound, Partition
+from fedsz import ErrorBound
+from fedsz.delta import absolute_bounds
 from testbed.paper.learner import Found, State, through
 from testbed.paper.outcome import Outcome, Table, Verdict, ends, interval_text
 from testbed.paper.settings import Errors
@@ -97,14 +98,11 @@ def look(
     """Rows of each lossy tensor and of all of them; the pooled errors (a sample of many)."""
     wanted = ErrorBound("REL", bound)
     decoded, _ = through(state, codec, bound)
-    rule, rows = Partition(), []
+    rows = []
     in_bounds, in_units = [], []
-    for name, array in state.items():
-        if not rule.is_lossy(name, array):
-            continue
-        exact = array.astype(np.float64).ravel()
+    for name, allowed in absolute_bounds(state, wanted).items():
+        exact = state[name].astype(np.float64).ravel()
         errors = np.asarray(decoded[name], np.float64).ravel() - exact
-        allowed = wanted.absolute(float(exact.max() - exact.min()))
         if not errors.any():
             continue  # coded exactly, as some codecs do where that is smaller: nothing to look at
         zeros = float(np.mean(np.asarray(decoded[name]) == 0))
